@@ -1,0 +1,293 @@
+"""Frozen configuration classes: jax-free, validated on construction, built from plain dicts.
+
+A config file returns an `ml_collections.ConfigDict` with the same keys; `from_dict` turns it into these classes at
+the entry point, and everything inside sees only them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work; the message names the field, the value, what is wanted and the remedy."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The shared trunk. `num_experts = 0` makes every layer dense."""
+
+    num_layers: int = 4
+    embed_dim: int = 256
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    head_dim: int = 64
+    mlp_dim: int = 704  # dense layers
+    num_dense_layers: int = 1  # the first layers stay dense
+    num_experts: int = 4
+    experts_per_token: int = 2
+    expert_dim: int = 384
+    rope_theta: float = 10_000.0
+    rope_sections: tuple[int, int, int] = (16, 8, 8)  # rotary pairs for time, height, width; sums to head_dim / 2
+    qk_norm: bool = True
+    norm_eps: float = 1e-6
+    remat: str = "full"  # none | minimal | full
+    scan_layers: bool = True
+
+    def __post_init__(self) -> None:
+        _require(
+            self.num_heads % self.num_kv_heads == 0,
+            f"transformer.num_heads={self.num_heads} must be a multiple of num_kv_heads={self.num_kv_heads}",
+        )
+        _require(
+            sum(self.rope_sections) * 2 == self.head_dim,
+            f"transformer.rope_sections={self.rope_sections} must sum to head_dim/2={self.head_dim // 2}",
+        )
+        _require(
+            self.num_experts == 0 or self.experts_per_token <= self.num_experts,
+            f"transformer.experts_per_token={self.experts_per_token} exceeds num_experts={self.num_experts}",
+        )
+        _require(
+            self.remat in ("none", "minimal", "full"), f"transformer.remat={self.remat!r}: want none, minimal or full"
+        )
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig:
+    """Causal Conformer on right-aligned log-mel: 100 Hz in, 12.5 Hz out, no look-ahead beyond the 80 ms slot."""
+
+    num_mels: int = 80
+    num_layers: int = 4
+    embed_dim: int = 192
+    num_heads: int = 4
+    mlp_dim: int = 512
+    conv_kernel: int = 7
+    left_context_slots: int = 50  # attention sees 4 s
+    ctc_subframes: int = 4  # CTC runs at 50 Hz
+    ctc_vocab: int = 32  # blank + characters
+
+
+@dataclass(frozen=True)
+class VisionEncoderConfig:
+    image_size: int = 64
+    patch_size: int = 8
+    num_layers: int = 4
+    embed_dim: int = 128
+    num_heads: int = 4
+    mlp_dim: int = 384
+
+    def __post_init__(self) -> None:
+        _require(
+            self.image_size % (2 * self.patch_size) == 0,
+            f"vision.image_size={self.image_size} must be a multiple of twice patch_size={self.patch_size}",
+        )
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """The depth transformer over codebooks."""
+
+    num_layers: int = 2
+    embed_dim: int = 192
+    num_heads: int = 4
+    mlp_dim: int = 512
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Speech codec of the `spectral` family: 24 kHz, 12.5 Hz, residual vector quantisation, causal."""
+
+    num_codebooks: int = 8
+    codebook_size: int = 512
+    latent_dim: int = 64
+    encoder_dim: int = 192
+    encoder_layers: int = 4
+    decoder_dim: int = 256
+    decoder_layers: int = 6
+    stft_window: int = 960  # encoder analysis, samples at 24 kHz
+    stft_hop: int = 240
+    istft_window: int = 960  # decoder synthesis
+    istft_hop: int = 240
+    conv_kernel: int = 7
+    num_phones: int = 64  # targets of the semantic codebook's auxiliary classifier
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The omni model. `vocab_size` and the codebook shape must match the tokenizer and the codec that it is used with."""
+
+    vocab_size: int = 768
+    num_codebooks: int = 8
+    codebook_size: int = 512
+    acoustic_delay: int = 1
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+    vision: VisionEncoderConfig = field(default_factory=VisionEncoderConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    compute_dtype: str = "float32"  # bfloat16 on accelerators
+    inner_monologue: bool = True  # off only for the ablation: text targets on the frame grid become control tokens
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Device mesh; one axis may be -1 and takes the devices that are left."""
+
+    data: int = 1
+    fsdp: int = -1
+    expert: int = 1
+    context: int = 1
+    tensor: int = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    corpus: str = "data/corpus/picture_book"
+    tokenizer: str = "data/corpus/picture_book/spm.model"
+    tasks: Mapping[str, float] = field(default_factory=dict)  # task name -> share of positions
+    row_positions: int = 256  # T
+    rows: int = 8  # B, global
+    audio_slots: int = 192  # a row's share of its pool
+    patches: int = 128
+    speech_positions: int = 128  # Ns
+    max_segments: int = 12  # media segments a pool
+    rows_per_pool: int = 1
+    workers: int = 1
+    prefetch: int = 4
+    max_bad_fraction: float = 0.001
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    final_fraction: float = 0.1  # cosine decay ends at this share of learning_rate
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms; each term is normalised by its own global weight sum."""
+
+    text: float = 1.0
+    monologue: float = 1.0
+    semantic: float = 1.0  # codebook 0
+    acoustic: float = 1.0
+    turn: float = 0.2
+    ctc: float = 0.3
+    load_balance: float = 0.01
+    router_z: float = 1e-3
+
+
+@dataclass(frozen=True)
+class CodecTrainingConfig:
+    segment_samples: int = 30_720  # 1.28 s
+    quantiser_start_step: int = 400  # before: autoencoder with noise on the latents
+    adversarial_start_step: int = 10**9  # a discriminator costs 2-3 x a step
+    discriminator_learning_rate: float = 5e-4
+    mel_weight: float = 15.0
+    stft_weight: float = 1.0
+    adversarial_weight: float = 1.0
+    feature_weight: float = 2.0
+    commit_weight: float = 0.25
+    phone_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    steps: int = 100
+    log_every: int = 10
+    checkpoint_every: int = 200
+    keep_checkpoints: int = 2
+    trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
+    init_from: str = ""  # a workdir whose last checkpoint gives the starting parameters
+    codec_from: str = ""  # the codec workdir (stages that use speech codes)
+
+
+@dataclass(frozen=True)
+class Config:
+    stage: str = "pretrain"  # codec | pretrain | align | duplex
+    size: str = "tiny"
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    codec: CodecConfig = field(default_factory=CodecConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    codec_training: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        stages = ("codec", "pretrain", "align", "duplex")
+        _require(self.stage in stages, f"stage={self.stage!r}: want one of {', '.join(stages)}")
+        _require(
+            (self.model.num_codebooks, self.model.codebook_size)
+            == (self.codec.num_codebooks, self.codec.codebook_size),
+            f"model has {self.model.num_codebooks} x {self.model.codebook_size} codes but the codec "
+            f"{self.codec.num_codebooks} x {self.codec.codebook_size}: set model.num_codebooks and model.codebook_size "
+            "to the codec's",
+        )
+
+
+def from_dict(cls: type, values: Mapping[str, Any], path: str = "") -> Any:
+    """Builds the config class `cls` from nested plain values; an unknown key is an error with a suggestion."""
+    hints = typing.get_type_hints(cls)
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], hints, n=1)
+        suggestion = f" Did you mean {path}{close[0]}?" if close else f" Known: {', '.join(sorted(hints))}."
+        raise ConfigError(f"unknown config key {path}{unknown[0]}.{suggestion}")
+    return cls(**{key: _convert(hints[key], value, f"{path}{key}") for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if dataclasses.is_dataclass(value):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}={value!r}: want a group of keys")
+        return from_dict(hint, value, path + ".")
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return tuple(value)
+    if origin is not None and issubclass(origin, Mapping):
+        return types.MappingProxyType(dict(value))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"{path}={value!r}: want {hint.__name__}, got {type(value).__name__}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The inverse of `from_dict`, JSON-friendly."""
+    out: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        out[item.name] = value
+    return out
