@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from omni_jax.errors import UserError
 
-class ConfigError(ValueError):
+
+class ConfigError(UserError):
     """A configuration that cannot work; the message names the field, the value, what is wanted and the remedy."""
 
 
@@ -220,6 +222,7 @@ class TrainingConfig:
     trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
     init_from: str = ""  # a workdir whose last checkpoint gives the starting parameters
     codec_from: str = ""  # the codec workdir (stages that use speech codes)
+    tensorboard: bool = True  # metrics.jsonl is always written
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""Saving and restoring runs; the only home of orbax."""
+
+from omni_jax.checkpoint.checkpointer import Checkpointer, Restored
+from omni_jax.checkpoint.digest import params_sha256
+from omni_jax.checkpoint.manifest import CheckpointError, Manifest
+from omni_jax.checkpoint.restore import load_codec, load_manifest, load_params
+
+__all__ = [
+    "CheckpointError",
+    "Checkpointer",
+    "Manifest",
+    "Restored",
+    "load_codec",
+    "load_manifest",
+    "load_params",
+    "params_sha256",
+]
