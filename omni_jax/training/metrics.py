@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import queue
+import subprocess
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ class MetricsWriter:
         self._stage = stage
         _truncate(self.path, start_step)
         self._file = self.path.open("a", encoding="utf-8")
-        self._events = _TensorBoardThread(Path(workdir) / "tensorboard") if tensorboard else None
+        self._events = _events_process(Path(workdir) / "tensorboard") if tensorboard else None
 
     def write(self, step: int, loss: float, parts: Mapping[str, float], seconds: float) -> None:
         """`seconds` since the stage began, resumed time not counted twice."""
@@ -55,30 +55,52 @@ def _truncate(path: Path, last_step: int) -> None:
     os.replace(temporary, path)
 
 
-class _TensorBoardThread:
-    """clu imports TensorFlow, which takes about ten seconds: it happens beside the first training steps."""
+class _EventsProcess:
+    """TensorBoard events through clu, in a process of its own: clu imports TensorFlow, seconds of start and much memory.
+
+    The process takes one JSON line a step on stdin and ends with it; see `_write_events`.
+    """
 
     def __init__(self, logdir: Path) -> None:
-        self._logdir = logdir
-        self._scalars: queue.SimpleQueue[tuple[int, Mapping[str, float]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="tensorboard", daemon=True)
-        self._thread.start()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "omni_jax.training.metrics", str(logdir)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # TensorFlow's start-up notes
+            text=True,
+            start_new_session=True,  # Ctrl-C stops the training, which then closes this process' stdin
+        )
 
     def put(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._scalars.put((step, dict(scalars)))
+        with contextlib.suppress(BrokenPipeError):  # metrics.jsonl has everything; training goes on
+            print(json.dumps([step, scalars]), file=self._process.stdin, flush=True)
 
     def close(self) -> None:
-        self._scalars.put(None)
-        self._thread.join()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
 
-    def _run(self) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        try:
-            from clu import metric_writers
-        except ImportError:
-            print("TensorBoard events are skipped: clu is not installed (requirements.txt has it)", file=sys.stderr)
-            return
-        writer = metric_writers.SummaryWriter(str(self._logdir))
-        while (item := self._scalars.get()) is not None:
-            writer.write_scalars(*item)
-        writer.close()
+
+def _events_process(logdir: Path) -> _EventsProcess | None:
+    try:
+        import clu  # noqa: F401  the packages themselves are light; clu.metric_writers is not
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        print(
+            f"TensorBoard events are skipped: {error.name} is not installed (requirements.txt has it)", file=sys.stderr
+        )
+        return None
+    return _EventsProcess(logdir)
+
+
+def _write_events(logdir: str) -> None:
+    """The child process: [step, {name: value}] lines in, one events file in `logdir` out."""
+    from clu import metric_writers
+
+    writer = metric_writers.SummaryWriter(logdir)
+    for line in sys.stdin:
+        writer.write_scalars(*json.loads(line))
+    writer.close()
+
+
+if __name__ == "__main__":
+    _write_events(sys.argv[1])
