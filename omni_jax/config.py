@@ -151,7 +151,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The omni model. `vocab_size` and the codebook shape must match the tokenizer and the codec that it is used with."""
+    """The omni model. `vocab_size` and the codebook shape must match its tokenizer and its codec."""
 
     vocab_size: int = 768
     num_codebooks: int = 8
