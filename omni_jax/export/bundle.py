@@ -1,0 +1,75 @@
+"""A trained model with all that it needs to run: weights, codec, tokenizer; from a run's workdir or an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from omni_jax.checkpoint import load_codec, load_manifest, load_params
+from omni_jax.config import CodecConfig, Config
+from omni_jax.errors import UserError
+from omni_jax.export.directory import read_export
+from omni_jax.export.manifest import MANIFEST
+
+FINAL_STAGE = "duplex"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`params` and `codec_params` are nested dicts of arrays."""
+
+    config: Config
+    params: Any
+    codec_params: Any
+    tokenizer_model: bytes  # SentencePiece model
+    step: int
+
+    @property
+    def codec_config(self) -> CodecConfig:
+        return self.config.codec
+
+    def vocabulary(self) -> sentencepiece.SentencePieceProcessor:
+        return sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer_model)
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Loads an exported directory, a quickstart's workdir (`duplex/` and `codec/` in it) or one stage's workdir.
+
+    Raises UserError when something is missing, damaged or trained with another codec.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such directory: train first (make quickstart) or check --workdir")
+    if (path / MANIFEST).exists():
+        return Bundle(*read_export(path))
+    stage = path / FINAL_STAGE if (path / FINAL_STAGE).is_dir() else path
+    if not (stage / "checkpoints").is_dir():
+        raise UserError(
+            f"{path}: neither an export nor a trained workdir (no {FINAL_STAGE}/, no checkpoints/, no {MANIFEST}): "
+            "train first (make quickstart) or check --workdir"
+        )
+    manifest = load_manifest(stage)
+    config, params = load_params(stage)
+    _, codec_params = load_codec(_codec_workdir(path, stage, config), manifest.codec_sha256)
+    return Bundle(config, params, codec_params, _read_tokenizer(config), manifest.step)
+
+
+def _codec_workdir(path: Path, stage: Path, config: Config) -> Path:
+    if config.stage == "codec":
+        raise UserError(f"{path}: holds a codec alone, which cannot answer: give the workdir of a later stage")
+    for candidate in (path / "codec", stage.parent / "codec"):
+        if candidate.is_dir():
+            return candidate
+    if config.training.codec_from:
+        return Path(config.training.codec_from)
+    raise UserError(f"{path}: stage {config.stage} was trained without a codec, it cannot speak: train stage duplex")
+
+
+def _read_tokenizer(config: Config) -> bytes:
+    path = Path(config.data.tokenizer)
+    if not path.is_file():
+        raise UserError(f"{path}: the model's tokenizer is missing: run from the directory that it was trained in")
+    return path.read_bytes()
