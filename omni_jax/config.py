@@ -40,6 +40,7 @@ class TransformerConfig:
     num_experts: int = 4
     experts_per_token: int = 2
     expert_dim: int = 384
+    moe_dispatch: str = "dense"  # dense: every expert on every position, for a few experts on a CPU | sorted
     rope_theta: float = 10_000.0
     rope_sections: tuple[int, int, int] = (16, 8, 8)  # rotary pairs for time, height, width; sums to head_dim / 2
     qk_norm: bool = True
@@ -62,6 +63,16 @@ class TransformerConfig:
         )
         _require(
             self.remat in ("none", "minimal", "full"), f"transformer.remat={self.remat!r}: want none, minimal or full"
+        )
+        _require(
+            self.moe_dispatch in ("dense", "sorted"),
+            f"transformer.moe_dispatch={self.moe_dispatch!r}: want dense or sorted",
+        )
+        _, height, width = self.rope_sections
+        _require(
+            3 * max(height, width) <= sum(self.rope_sections),
+            f"transformer.rope_sections={self.rope_sections}: height and width take every third pair, so each may "
+            f"have at most {sum(self.rope_sections) // 3}",
         )
 
 
@@ -162,6 +173,7 @@ class ModelConfig:
     vision: VisionEncoderConfig = field(default_factory=VisionEncoderConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     compute_dtype: str = "float32"  # bfloat16 on accelerators
+    tie_text_head: bool = False  # text logits from the text embedding instead of a head of their own
     inner_monologue: bool = True  # off only for the ablation: text targets on the frame grid become control tokens
 
 
@@ -187,6 +199,7 @@ class DataConfig:
     patches: int = 128
     speech_positions: int = 128  # Ns
     max_segments: int = 12  # media segments a pool
+    max_labels: int = 128  # CTC characters a segment; a longer transcript is left out
     rows_per_pool: int = 1
     workers: int = 1
     prefetch: int = 4
@@ -220,16 +233,35 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class CodecTrainingConfig:
+    """Phases by step: autoencoder with noise on the latents, then quantised, then also adversarial."""
+
     segment_samples: int = 30_720  # 1.28 s
-    quantiser_start_step: int = 400  # before: autoencoder with noise on the latents
+    quantiser_start_step: int = 400
     adversarial_start_step: int = 10**9  # a discriminator costs 2-3 x a step
-    discriminator_learning_rate: float = 5e-4
+    adversarial_samples: int = 15_360  # the discriminators hear a crop
+    discriminator_dim: int = 48
+    discriminator_learning_rate: float = 1e-3
+    latent_noise: float = 0.2  # share of each latent's standard deviation
+    kmeans_batches: int = 48  # their latents give the first codebooks
     mel_weight: float = 15.0
     stft_weight: float = 1.0
-    adversarial_weight: float = 1.0
-    feature_weight: float = 2.0
+    adversarial_share: float = 0.3  # norm of the adversarial gradient against the reconstruction's
+    feature_weight: float = 2.0  # against 1 for the generator's hinge loss
     commit_weight: float = 0.25
     phone_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("segment_samples", "adversarial_samples"):
+            value = getattr(self, name)
+            _require(
+                value > 0 and value % 1920 == 0,
+                f"codec_training.{name}={value}: want a multiple of 1920, one 80 ms frame",
+            )
+        _require(
+            self.adversarial_samples < self.segment_samples,
+            f"codec_training.adversarial_samples={self.adversarial_samples} must be shorter than "
+            f"segment_samples={self.segment_samples}",
+        )
 
 
 @dataclass(frozen=True)
@@ -241,6 +273,7 @@ class TrainingConfig:
     trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
     init_from: str = ""  # a workdir whose last checkpoint gives the starting parameters
     codec_from: str = ""  # the codec workdir (stages that use speech codes)
+    codes_dropout: float = 0.0  # share of positions whose own codes are hidden from the input
     tensorboard: bool = True  # metrics.jsonl is always written
 
 
@@ -318,6 +351,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return from_dict(hint, value, path + ".")
     origin = typing.get_origin(hint)
     if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{path}={value!r}: want a list of values")
         return tuple(value)
     if origin is not None and issubclass(origin, Mapping):
         return types.MappingProxyType(dict(value))

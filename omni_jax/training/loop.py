@@ -54,7 +54,7 @@ class Stopped(SystemExit):
 
 
 def resume(run: Run, state: TrainState, loader: Loader) -> TrainState:
-    """The state and loader of the workdir's last checkpoint, laid out like `state`; `state` itself when there is none."""
+    """State and loader position of the workdir's last checkpoint; `state` as it is when there is none."""
     restored = run.checkpointer.restore(run.config, state.params, state.opt_state, run.codec_sha256)
     if restored is None:
         return state

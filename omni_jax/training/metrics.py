@@ -56,7 +56,7 @@ def _truncate(path: Path, last_step: int) -> None:
 
 
 class _EventsProcess:
-    """TensorBoard events through clu, in a process of its own: clu imports TensorFlow, seconds of start and much memory.
+    """TensorBoard events through clu, in a process of its own: clu imports TensorFlow, which is slow and large.
 
     The process takes one JSON line a step on stdin and ends with it; see `_write_events`.
     """

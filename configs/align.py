@@ -1,0 +1,45 @@
+"""Stage 2: to hear, to see and to say, from speech recognition, speech synthesis, captions and questions on pictures.
+
+python -m omni_jax.train --config=configs/align.py:tiny --workdir=runs/align \
+    --config.training.init_from=runs/pretrain --config.training.codec_from=runs/codec
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sizes import omni_config
+from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
+
+TASKS = {
+    "text": 0.05,
+    "asr": 0.15,
+    "tts": 0.05,
+    "frame_asr": 0.3,
+    "frame_tts": 0.25,
+    "caption": 0.1,
+    "picture_qa": 0.1,
+}
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """`size`: tiny or small."""
+    tiny = size == "tiny"
+    return omni_config(
+        "align",
+        size,
+        data=DataConfig(
+            tasks=TASKS,
+            row_positions=256 if tiny else 1_024,
+            rows=8 if tiny else 64,
+            audio_slots=192 if tiny else 768,
+            patches=128 if tiny else 2_048,
+            speech_positions=64 if tiny else 512,
+            max_segments=12 if tiny else 24,
+        ),
+        optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
+        training=TrainingConfig(
+            steps=200 if tiny else 100_000,
+            log_every=10 if tiny else 100,
+            checkpoint_every=100 if tiny else 2_000,
+            codes_dropout=0.25,
+        ),
+    )

@@ -1,0 +1,42 @@
+"""Stage 3: to listen and speak at once, from dialogues with turns, pauses, backchannels and interruptions.
+
+python -m omni_jax.train --config=configs/duplex.py:tiny --workdir=runs/duplex \
+    --config.training.init_from=runs/align --config.training.codec_from=runs/codec
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sizes import omni_config
+from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
+
+TASKS = {
+    "dialogue": 0.75,
+    "frame_tts": 0.1,
+    "frame_asr": 0.05,
+    "text": 0.1,
+}
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """`size`: tiny or small."""
+    tiny = size == "tiny"
+    return omni_config(
+        "duplex",
+        size,
+        data=DataConfig(
+            tasks=TASKS,
+            row_positions=256 if tiny else 2_048,
+            rows=8 if tiny else 32,
+            audio_slots=256 if tiny else 2_048,
+            patches=128 if tiny else 2_048,
+            speech_positions=64 if tiny else 512,
+            max_segments=12 if tiny else 24,
+        ),
+        optimizer=OptimizerConfig(learning_rate=1.5e-3 if tiny else 2e-4, warmup_steps=30 if tiny else 1_000),
+        training=TrainingConfig(
+            steps=300 if tiny else 100_000,
+            log_every=10 if tiny else 100,
+            checkpoint_every=100 if tiny else 2_000,
+            codes_dropout=0.25,
+        ),
+    )

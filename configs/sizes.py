@@ -1,0 +1,91 @@
+"""The sizes that every stage shares, and the assembly of a stage's ConfigDict from them."""
+
+from ml_collections import ConfigDict
+
+from omni_jax.config import (
+    AudioEncoderConfig,
+    CodecConfig,
+    Config,
+    ConfigError,
+    DepthConfig,
+    ModelConfig,
+    TransformerConfig,
+    VisionEncoderConfig,
+    to_dict,
+)
+
+MODELS = {
+    # about 9 M parameters: trains on a laptop's CPU
+    "tiny": ModelConfig(),
+    # about 160 M: one GPU. Compiled, not yet trained to the end.
+    "small": ModelConfig(
+        vocab_size=8192,
+        codebook_size=2048,
+        transformer=TransformerConfig(
+            num_layers=12,
+            embed_dim=768,
+            num_heads=12,
+            num_kv_heads=4,
+            mlp_dim=2048,
+            num_experts=8,
+            expert_dim=512,
+        ),
+        audio=AudioEncoderConfig(num_layers=8, embed_dim=384, num_heads=6, mlp_dim=1536),
+        vision=VisionEncoderConfig(image_size=128, num_layers=8, embed_dim=384, num_heads=6, mlp_dim=1536),
+        depth=DepthConfig(num_layers=4, embed_dim=512, num_heads=8, mlp_dim=1536),
+        compute_dtype="bfloat16",
+    ),
+}
+
+CODECS = {
+    "tiny": CodecConfig(),
+    "small": CodecConfig(
+        codebook_size=2048,
+        latent_dim=128,
+        encoder_dim=384,
+        encoder_layers=(4, 4),
+        decoder_dim=512,
+        decoder_layers=(4, 6, 2),
+    ),
+}
+
+
+def check_size(size: str) -> None:
+    if size not in MODELS:
+        raise ConfigError(
+            f"unknown size {size!r}: want one of {', '.join(MODELS)}, as in --config=configs/align.py:tiny"
+        )
+
+
+def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
+    """A ConfigDict of an omni stage. `groups`: the config classes in which the stage differs from the defaults.
+
+    The codec's own shape is read from training.codec_from; only what the model must agree with stands here.
+    """
+    check_size(size)
+    config = Config(stage=stage, size=size, model=MODELS[size], codec=CODECS[size], **groups)
+    values = to_dict(config)
+    del values["codec_training"]
+    values["codec"] = {name: values["codec"][name] for name in ("num_codebooks", "codebook_size")}
+    return _config_dict(values)
+
+
+def codec_config(size: str, **groups: object) -> ConfigDict:
+    """A ConfigDict of the codec stage; the model that will speak its codes must agree on their shape."""
+    check_size(size)
+    config = Config(stage="codec", size=size, model=MODELS[size], codec=CODECS[size], **groups)
+    values = to_dict(config)
+    del values["loss"]
+    values["model"] = {name: values["model"][name] for name in ("num_codebooks", "codebook_size")}
+    return _config_dict(values)
+
+
+def _config_dict(values: dict) -> ConfigDict:
+    return ConfigDict({name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: object) -> object:
+    """ConfigDict overrides keep a tuple a tuple; `to_dict` made lists of them for JSON."""
+    if isinstance(value, dict):
+        return {name: _tuples(item) for name, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,65 @@
+"""Trains one stage, or goes on with it from the workdir's last checkpoint.
+
+python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretrain [--config.training.steps=500]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from omni_jax.config import Config, from_dict
+from omni_jax.errors import UserError, run_main
+from omni_jax.training.stages import run_stage
+
+COMPILATION_CACHE = Path("~/.cache/omni_jax/xla").expanduser()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    config, workdir = parse_flags(sys.argv if arguments is None else ["train", *arguments])
+    use_compilation_cache()
+    run_stage(config, workdir)
+    print(f"{config.stage}: {config.training.steps} steps done, checkpoints and metrics in {workdir}")
+    return 0
+
+
+def parse_flags(arguments: Sequence[str]) -> tuple[Config, str]:
+    """The validated config and the workdir. Raises UserError for an unknown flag, key, size or value."""
+    values = flags.FlagValues()
+    config_file = config_flags.DEFINE_config_file(
+        "config", help_string="configs/<stage>.py:<size>", flag_values=values, lock_config=True
+    )
+    workdir = flags.DEFINE_string("workdir", None, "where checkpoints and metrics go", flag_values=values)
+    try:
+        rest = values(arguments)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(_first_line(error)) from error
+    if rest[1:]:
+        raise UserError(f"unknown argument {rest[1]!r}: want --config=configs/<stage>.py:<size> --workdir=DIR")
+    if not config_file.value or not workdir.value:
+        raise UserError("give --config=configs/<stage>.py:<size> and --workdir=DIR")
+    return resolve(config_file.value), workdir.value
+
+
+def resolve(values: ConfigDict) -> Config:
+    """A config file's `ConfigDict` as the validated, frozen `Config`. Raises ConfigError."""
+    return from_dict(Config, values.to_dict())
+
+
+def use_compilation_cache() -> None:
+    """Lets a second run start without compiling; the cache is keyed by program, version and machine."""
+    jax.config.update("jax_compilation_cache_dir", str(COMPILATION_CACHE))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].strip("'\"")
+
+
+if __name__ == "__main__":
+    run_main(main)

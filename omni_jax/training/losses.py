@@ -1,0 +1,114 @@
+"""The omni model's loss: a sum of terms, each a mean over its own weights on the whole global batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from omni_jax.config import LossConfig
+from omni_jax.training.ctc import ctc_term
+from omni_jax.types import ABSENT, Batch, Modality, ModelOutput
+
+_CHUNK_LOGITS = 2**24  # text logits alive at once, 64 MB in float32
+
+Project = Callable[[Float[Array, "B t D"]], Float[Array, "B t V"]]
+
+
+def omni_loss(
+    cfg: LossConfig, output: ModelOutput, batch: Batch, project: Project, vocab_size: int, ctc_subframes: int
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The weighted sum, and every term alone. A term without targets in this batch is 0, with zero gradient.
+
+    Args:
+        project: hidden states to text logits; applied chunk by chunk, so that [B, T, V] is never held.
+    """
+    terms = text_terms(output, batch, project, vocab_size)
+    if output.semantic_logits is not None:
+        terms |= speech_terms(output, batch)
+    terms["turn"], terms["vad"] = turn_terms(output, batch)
+    if output.ctc_logits is not None:
+        terms["ctc"] = ctc_term(output.ctc_logits, batch.media, ctc_subframes)
+    terms["load_balance"] = output.moe.load_balance_loss
+    terms["router_z"] = output.moe.router_z_loss
+    weights = {
+        "text": cfg.text,
+        "monologue": cfg.monologue,
+        "semantic": cfg.semantic,
+        "acoustic": cfg.acoustic,
+        "turn": cfg.turn,
+        "vad": cfg.turn,
+        "ctc": cfg.ctc,
+        "load_balance": cfg.load_balance,
+        "router_z": cfg.router_z,
+    }
+    return sum(weights[name] * term for name, term in terms.items()), terms
+
+
+def weighted_mean(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """Sum of weights x values over the sum of weights; 0 when all weights are 0. Under a mesh both sums are global."""
+    total = jnp.sum(weights)
+    return jnp.sum(jnp.where(weights > 0, weights * values, 0.0)) / jnp.where(total > 0, total, 1.0)
+
+
+def text_terms(output: ModelOutput, batch: Batch, project: Project, vocab_size: int) -> dict[str, Float[Array, ""]]:
+    """Next-token cross-entropy: on the frame grid (the inner monologue) and everywhere else."""
+    timeline = batch.timeline
+    chunk = max(1, _CHUNK_LOGITS // (timeline.text.shape[0] * vocab_size))
+    nll = chunked_nll(project, output.hidden, timeline.text_target, chunk)
+    on_grid = timeline.modality == Modality.FRAME
+    return {
+        "text": weighted_mean(nll, jnp.where(on_grid, 0.0, timeline.text_weight)),
+        "monologue": weighted_mean(nll, jnp.where(on_grid, timeline.text_weight, 0.0)),
+    }
+
+
+def chunked_nll(
+    project: Project, hidden: Float[Array, "B T D"], target: Int[Array, "B T"], chunk: int
+) -> Float[Array, "B T"]:
+    """-log p(target) at every position, `chunk` positions at a time; the backward pass computes the logits again.
+
+    Targets below 0 are read as 0: their weight must be 0.
+    """
+    batch, length, width = hidden.shape
+    if chunk >= length:
+        return _nll(project(hidden), target)
+    padding = -length % chunk
+    hidden = jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))).reshape(batch, -1, chunk, width).swapaxes(0, 1)
+    target = jnp.pad(target, ((0, 0), (0, padding))).reshape(batch, -1, chunk).swapaxes(0, 1)
+
+    @jax.checkpoint
+    def body(carry: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+        return carry, _nll(project(inputs[0]), inputs[1])
+
+    _, nll = jax.lax.scan(body, None, (hidden, target))
+    return nll.swapaxes(0, 1).reshape(batch, -1)[:, :length]
+
+
+def speech_terms(output: ModelOutput, batch: Batch) -> dict[str, Float[Array, ""]]:
+    """Codebook 0 at every speech frame; codebooks 1 to Q - 1 at the positions of `speech_index`."""
+    target, weight = batch.timeline.codes_target, batch.timeline.codes_weight
+    index = jnp.maximum(batch.speech_index, 0)[..., None]
+    chosen_target = jnp.take_along_axis(target, index, axis=1)[..., 1:]
+    chosen_weight = jnp.take_along_axis(weight, index, axis=1)[..., 1:]
+    chosen_weight = jnp.where(batch.speech_index[..., None] == ABSENT, 0.0, chosen_weight)
+    return {
+        "semantic": weighted_mean(_nll(output.semantic_logits, target[..., 0]), weight[..., 0]),
+        "acoustic": weighted_mean(_nll(output.codes_logits[:, :, 1:], chosen_target), chosen_weight),
+    }
+
+
+def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """TurnHead: cross-entropy of the turn state and of the user's voice activity, where they are labelled."""
+    state, vad = batch.timeline.turn_state, batch.timeline.user_vad
+    turn = weighted_mean(_nll(output.turn_logits, state), (state != ABSENT).astype(jnp.float32))
+    logits = output.vad_logits.astype(jnp.float32)
+    binary = optax.sigmoid_binary_cross_entropy(logits, jnp.maximum(vad, 0).astype(jnp.float32))
+    return turn, weighted_mean(binary, (vad != ABSENT).astype(jnp.float32))
+
+
+def _nll(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> Float[Array, "..."]:
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), jnp.maximum(target, 0))

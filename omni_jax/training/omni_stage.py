@@ -1,0 +1,117 @@
+"""Trains the omni model for one stage: pretrain, align or duplex."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from omni_jax.checkpoint import Checkpointer, load_codec, load_params, params_sha256
+from omni_jax.config import Config, ConfigError
+from omni_jax.input_pipeline.loader import make_loader
+from omni_jax.models import omni
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.parallel.sharding import param_shardings
+from omni_jax.training.loop import Run, resume, train
+from omni_jax.training.optimizer import make_optimizer, trainable_mask
+from omni_jax.training.speech_codes import load_or_build_code_cache
+from omni_jax.training.state import TrainState, init_state, replace_params
+from omni_jax.training.step import compile_step
+from omni_jax.types import Batch
+
+
+def train_omni(config: Config, workdir: Path) -> None:
+    """Trains to `config.training.steps`, from the workdir's last checkpoint if there is one.
+
+    The speech codes come from the codec in `training.codec_from`, whose sha256 every checkpoint records.
+    Raises UserError for a configuration, codec or starting point that does not fit.
+    """
+    config, codec_params = with_codec(config)
+    codes = load_or_build_code_cache(config, codec_params) if codec_params is not None else None
+    codec_sha256 = params_sha256(codec_params) if codec_params is not None else ""
+    mesh = make_mesh(config.mesh)
+    optimizer = omni_optimizer(config)
+    state = init_state(
+        lambda key: omni.init_params(config.model, key),
+        optimizer,
+        config.seed,
+        state_shardings(config, mesh, optimizer),
+    )
+    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
+    run = Run(config, workdir, checkpointer, codec_sha256)
+    loader = make_loader(config, "train", codes)
+    if checkpointer.latest_step() is None and config.training.init_from:
+        state = replace_params(state, starting_params(config))
+    state = resume(run, state, loader)
+    train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
+    checkpointer.close()
+
+
+def with_codec(config: Config) -> tuple[Config, Any]:
+    """`config` with the configuration of the codec in `training.codec_from`, and that codec's parameters (or None)."""
+    if not config.training.codec_from:
+        return config, None
+    saved, params = load_codec(config.training.codec_from)
+    return dataclasses.replace(config, codec=saved.codec), params
+
+
+def starting_params(config: Config) -> Any:
+    """Parameters of the stage in `training.init_from`; ConfigError when it trained another model."""
+    before, params = load_params(config.training.init_from)
+    if before.model != config.model:
+        differing = [
+            item.name
+            for item in dataclasses.fields(config.model)
+            if getattr(before.model, item.name) != getattr(config.model, item.name)
+        ]
+        raise ConfigError(
+            f"training.init_from={config.training.init_from} holds another model (its {', '.join(differing)} differ): "
+            "use the same size and model flags in every stage"
+        )
+    return params
+
+
+def omni_optimizer(config: Config) -> optax.GradientTransformation:
+    """Weight decay on everything with two or more dimensions that are not the layer stack, except embeddings."""
+    axes = omni.param_axes(config.model)
+    decay = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: len([name for name in leaf.names if name != "layers"]) > 1 and not _is_embedding(path), axes
+    )
+    trainable = trainable_mask(axes, config.training.trainable)
+    return make_optimizer(config.optimizer, config.training.steps, decay, trainable)
+
+
+def _is_embedding(path: tuple[Any, ...]) -> bool:
+    return any("embed" in jax.tree_util.keystr((key,)) for key in path)
+
+
+def state_shardings(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> TrainState:
+    """Parameters by the rule table, each optimizer moment like its parameter, counters everywhere."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    params = param_shardings(mesh, omni.param_axes(config.model))
+    abstract = jax.eval_shape(lambda: omni.init_params(config.model, jax.random.key(0)))
+    opt_state = optax.tree_utils.tree_map_params(
+        optimizer,
+        lambda _, sharding: sharding,
+        jax.eval_shape(optimizer.init, abstract),
+        params,
+        transform_non_params=lambda _: everywhere,
+    )
+    return TrainState(params, opt_state, everywhere, everywhere)
+
+
+def compile_on_first_batch(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
+    """A step function that compiles once, for the shapes of the first batch."""
+    compiled: list[Callable[..., Any]] = []
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        if not compiled:
+            compiled.append(compile_step(config, mesh, optimizer, state, batch))
+        return compiled[0](state, batch)
+
+    return step

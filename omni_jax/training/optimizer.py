@@ -1,0 +1,90 @@
+"""AdamW with warmup and cosine decay; frozen parameters and steps with a non-finite gradient stay untouched."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from omni_jax.config import ConfigError, OptimizerConfig
+
+
+def learning_rate_schedule(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warmup from 0, then cosine decay to `final_fraction` at the last step."""
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=cfg.learning_rate,
+        warmup_steps=min(cfg.warmup_steps, steps // 2),
+        decay_steps=max(steps, 1),
+        end_value=cfg.learning_rate * cfg.final_fraction,
+    )
+
+
+def make_optimizer(
+    cfg: OptimizerConfig, steps: int, decay_mask: Any, trainable_mask: Any
+) -> optax.GradientTransformation:
+    """AdamW (arXiv 1711.05101) on the trainable parameters.
+
+    Args:
+        decay_mask: True at the leaves that weight decay pulls to zero (matrices, not norms, biases or embeddings).
+        trainable_mask: False at the leaves that stay as they are; they have no moments either.
+    """
+    adamw = optax.chain(
+        optax.clip_by_global_norm(cfg.clip_norm),
+        optax.adamw(
+            learning_rate_schedule(cfg, steps),
+            b1=cfg.beta1,
+            b2=cfg.beta2,
+            weight_decay=cfg.weight_decay,
+            mask=jax.tree.map(lambda decay, train: decay and train, decay_mask, trainable_mask),
+        ),
+    )
+    labels = jax.tree.map(lambda train: "trainable" if train else "frozen", trainable_mask)
+    return skip_nonfinite(optax.partition({"trainable": adamw, "frozen": optax.set_to_zero()}, labels))
+
+
+def trainable_mask(params: Any, prefixes: tuple[str, ...]) -> Any:
+    """True at the leaves whose path, joined by '/', starts with one of `prefixes`; '' is everything.
+
+    Raises ConfigError for a prefix that no parameter has.
+    """
+    paths = [parameter_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for prefix in prefixes:
+        if not any(_under(path, prefix) for path in paths):
+            groups = sorted({path.split("/")[0] for path in paths})
+            raise ConfigError(f"training.trainable has {prefix!r}: no such parameters; the groups are {groups}")
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(_under(parameter_path(path), prefix) for prefix in prefixes), params
+    )
+
+
+def parameter_path(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _under(path: str, prefix: str) -> bool:
+    return not prefix or path == prefix or path.startswith(prefix.rstrip("/") + "/")
+
+
+class SkipState(NamedTuple):
+    inner: Any
+    skipped: Int[Array, ""]  # steps left out so far
+
+
+def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A step whose gradient is not finite changes neither parameters nor moments, and is counted."""
+
+    def init(params: Any) -> SkipState:
+        return SkipState(inner.init(params), jnp.zeros((), jnp.int32))
+
+    def update(grads: Any, state: SkipState, params: Any) -> tuple[Any, SkipState]:
+        finite = jnp.isfinite(optax.global_norm(grads))
+        updates, new_inner = inner.update(grads, state.inner, params)
+        updates = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), updates)
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner)
+        return updates, SkipState(kept, state.skipped + jnp.where(finite, 0, 1))
+
+    return optax.GradientTransformation(init, update)

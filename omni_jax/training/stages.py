@@ -1,0 +1,51 @@
+"""The stages, in order, and what each needs: one table that the trainer and the quickstart read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from omni_jax.checkpoint import load_manifest
+from omni_jax.config import Config, ConfigError, to_dict
+from omni_jax.training.codec_stage import train_codec
+from omni_jax.training.omni_stage import train_omni
+
+
+class Stage(NamedTuple):
+    train: Callable[[Config, Path], None]
+    needs_codec: bool  # training.codec_from must name a trained codec
+    follows: str  # the stage that training.init_from names; "" starts from random parameters
+
+
+STAGES = {
+    "codec": Stage(train_codec, needs_codec=False, follows=""),
+    "pretrain": Stage(train_omni, needs_codec=False, follows=""),
+    "align": Stage(train_omni, needs_codec=True, follows="pretrain"),
+    "duplex": Stage(train_omni, needs_codec=True, follows="align"),
+}
+
+
+def run_stage(config: Config, workdir: str | Path) -> None:
+    """Trains `config.stage` in `workdir`, or goes on with it. Raises UserError for what the user can mend."""
+    stage = STAGES[config.stage]
+    if stage.needs_codec and not config.training.codec_from:
+        raise ConfigError(
+            f"stage {config.stage} needs speech codes: give --config.training.codec_from=<workdir of a trained codec>"
+        )
+    workdir = Path(workdir)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: {error.strerror}: give a directory that can be written") from error
+    stage.train(config, workdir)
+    (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+
+
+def is_complete(config: Config, workdir: str | Path) -> bool:
+    """Whether `workdir` holds a finished run of `config.stage`."""
+    if not (Path(workdir) / "checkpoints").is_dir():
+        return False
+    manifest = load_manifest(workdir)
+    return manifest.step >= config.training.steps and manifest.config.stage == config.stage
