@@ -18,11 +18,14 @@ USAGE_FLOOR = 1e-8
 
 
 class QuantizerState(NamedTuple):
-    """EMA statistics; not parameters, no gradient reaches them. `sums / usage` is the codebook."""
+    """EMA statistics; not parameters, no gradient reaches them."""
 
-    codebooks: Float[Array, "Q K D"]
     usage: Float[Array, "Q K"]  # share of vectors that chose the code; sums to 1 a level
     sums: Float[Array, "Q K D"]  # sum of those vectors, divided by the number of all vectors
+
+    @property
+    def codebooks(self) -> Float[Array, "Q K D"]:
+        return self.sums / jnp.maximum(self.usage, USAGE_FLOOR)[..., None]
 
 
 class Quantized(NamedTuple):
@@ -73,7 +76,7 @@ def dequantize(codes: Int[Array, "B T Q"], codebooks: Float[Array, "Q K D"]) -> 
 
 def ema_update(state: QuantizerState, quantized: Quantized, decay: float, key: PRNGKeyArray) -> QuantizerState:
     """Moves each code towards the mean of the vectors that chose it and restarts dead codes at random vectors."""
-    num_codes = state.codebooks.shape[1]
+    num_codes = state.usage.shape[1]
     num_vectors = quantized.level_codes.shape[1]
     chosen = jax.nn.one_hot(quantized.level_codes, num_codes) / num_vectors  # [Q, R, K]
     sums = jnp.einsum("qrk,qrd->qkd", chosen, quantized.residuals, precision=HIGHEST)
@@ -83,8 +86,8 @@ def ema_update(state: QuantizerState, quantized: Quantized, decay: float, key: P
     drawn = jax.random.randint(key, (num_codes,), 0, num_vectors)
     usage = jnp.where(dead, 1.0 / num_codes, usage)
     sums = jnp.where(dead[..., None], quantized.residuals[:, drawn] / num_codes, sums)
-    usage = usage / jnp.sum(usage, axis=-1, keepdims=True)
-    return QuantizerState(sums / jnp.maximum(usage, USAGE_FLOOR)[..., None], usage, sums)
+    total = jnp.sum(usage, axis=-1, keepdims=True)
+    return QuantizerState(usage / total, sums / total[..., None])
 
 
 def perplexity(usage: Float[Array, "Q K"]) -> Float[Array, " Q"]:
@@ -122,4 +125,4 @@ def kmeans_codebooks(
     _, (codebooks, usage) = jax.lax.scan(level, points, jax.random.split(key, num_codebooks))
     usage = jnp.maximum(usage, DEAD_SHARE / num_codes)
     usage = usage / jnp.sum(usage, axis=-1, keepdims=True)
-    return QuantizerState(codebooks, usage, codebooks * usage[..., None])
+    return QuantizerState(usage, codebooks * usage[..., None])

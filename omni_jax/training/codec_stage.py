@@ -1,0 +1,138 @@
+"""Stage `codec`: trains the speech codec and its discriminators."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from omni_jax.checkpoint import Checkpointer
+from omni_jax.config import CodecConfig, Config
+from omni_jax.input_pipeline.loader import make_codec_loader
+from omni_jax.models import codec
+from omni_jax.nn.quantize import QuantizerState, kmeans_codebooks
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.parallel.sharding import batch_sharding
+from omni_jax.training.gan_step import (
+    CodecBatch,
+    CodecOptimizers,
+    CodecOptState,
+    init_discriminator,
+    make_codec_step,
+    split_codebooks,
+)
+from omni_jax.training.loop import Run, StepFunction, resume, train
+from omni_jax.training.optimizer import make_optimizer
+from omni_jax.training.state import TrainState
+
+KMEANS_ITERATIONS = 20
+_DISCRIMINATOR_KEY, _KMEANS_KEY = 1, 2  # folded into the run's key; 0 is the parameters
+
+
+def train_codec(config: Config, workdir: str | Path) -> TrainState:
+    """Trains, or goes on from the workdir's last checkpoint, to `config.training.steps`."""
+    mesh = make_mesh(config.mesh, jax.devices())
+    loader = make_codec_loader(config)
+    optimizers = make_optimizers(config)
+    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
+    run = Run(config, Path(workdir), checkpointer)
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    state = jax.jit(functools.partial(init_codec_state, config, optimizers), out_shardings=everywhere)(config.seed)
+    state = resume(run, state, loader)
+    step = compile_codec_step(config, mesh, optimizers, state)
+    state = train(run, state, with_kmeans_start(config, step, loader, int(state.step)), loader, config.data.rows)
+    checkpointer.close()
+    return state
+
+
+def make_optimizers(config: Config) -> CodecOptimizers:
+    """AdamW for both sides; the discriminators' runs on its own schedule, from where they start."""
+    key = jax.random.key(0)
+    trainable = split_codebooks(jax.eval_shape(functools.partial(codec.init_params, config.codec), key))[0]
+    discriminator = jax.eval_shape(functools.partial(init_discriminator, config), key)
+    steps = config.training.steps
+    adversarial_steps = max(steps - config.codec_training.adversarial_start_step, 1)
+    rate = config.codec_training.discriminator_learning_rate
+    return CodecOptimizers(
+        _optimizer(config, config.optimizer.learning_rate, steps, trainable),
+        _optimizer(config, rate, adversarial_steps, discriminator),
+    )
+
+
+def _optimizer(config: Config, learning_rate: float, steps: int, params: Any) -> Any:
+    settings = config.optimizer.__class__(**{**vars(config.optimizer), "learning_rate": learning_rate})
+    matrices = jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    return make_optimizer(settings, steps, matrices, jax.tree.map(lambda _: True, params))
+
+
+def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> TrainState:
+    """Fresh parameters, discriminators and optimizer states; codebooks and their statistics start at zero."""
+    key = jax.random.key(seed)
+    params = codec.init_params(config.codec, jax.random.fold_in(key, 0))
+    discriminator = init_discriminator(config, jax.random.fold_in(key, _DISCRIMINATOR_KEY))
+    trainable, codebooks = split_codebooks(params)
+    opt_state = CodecOptState(
+        optimizers.generator.init(trainable),
+        discriminator,
+        optimizers.discriminator.init(discriminator),
+        QuantizerState(jnp.zeros(codebooks.shape[:2]), jnp.zeros(codebooks.shape)),
+    )
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key)
+
+
+def compile_codec_step(config: Config, mesh: Mesh, optimizers: CodecOptimizers, state: TrainState) -> StepFunction:
+    """One program for all phases, compiled ahead: another shape raises instead of recompiling. Donates the state."""
+    rows, everywhere = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+    samples = config.codec_training.segment_samples
+    batch = CodecBatch(
+        jax.ShapeDtypeStruct((config.data.rows, samples), jnp.float32, sharding=rows),
+        jax.ShapeDtypeStruct((config.data.rows, samples // 480), jnp.int32, sharding=rows),
+    )
+    step = jax.jit(make_codec_step(config, optimizers), out_shardings=everywhere, donate_argnums=0)
+    with jax.set_mesh(mesh):
+        compiled = step.lower(state, batch).compile()
+    return lambda state, batch: compiled(state, jax.device_put(CodecBatch(*batch), rows))
+
+
+def with_kmeans_start(
+    config: Config, step_function: StepFunction, loader: Iterator[CodecBatch], steps_done: int
+) -> StepFunction:
+    """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
+    done = steps_done
+
+    def step(state: TrainState, batch: CodecBatch) -> tuple[TrainState, dict[str, Array]]:
+        nonlocal done
+        if done == config.codec_training.quantiser_start_step:
+            state = start_quantizer(config, state, loader)
+        done += 1
+        return step_function(state, batch)
+
+    return step
+
+
+def start_quantizer(config: Config, state: TrainState, loader: Iterator[CodecBatch]) -> TrainState:
+    """Residual k-means over the latents of `kmeans_batches` batches, which it takes from the loader."""
+    batches = [next(loader).wav for _ in range(config.codec_training.kmeans_batches)]
+    latents = [_latents(config.codec, state.params, wav) for wav in batches]
+    points = jnp.concatenate(latents, axis=0).reshape(-1, config.codec.latent_dim)
+    cfg, key = config.codec, jax.random.fold_in(state.key, _KMEANS_KEY)
+    fit: Callable[..., QuantizerState] = jax.jit(kmeans_codebooks, static_argnums=(1, 2, 3))
+    quantizer = fit(points, cfg.num_codebooks, cfg.codebook_size, KMEANS_ITERATIONS, key)
+    params = state.params | {"codebooks": quantizer.codebooks}
+    placed = jax.device_put(
+        (params, state.opt_state._replace(quantizer=quantizer)),
+        jax.tree.map(lambda leaf: leaf.sharding, (state.params, state.opt_state)),
+    )
+    return state._replace(params=placed[0], opt_state=placed[1])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _latents(cfg: CodecConfig, params: Any, wav: Float[Array, "B N"]) -> Float[Array, "B T D"]:
+    model = codec.bind(cfg, params)
+    return model.encoder(wav, model.encoder.init_state(wav.shape[0]))[0]
