@@ -1,0 +1,143 @@
+"""The omni model on one screen: encode, adapt, gather onto the timeline, transform, decode."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from omni_jax.config import ModelConfig
+from omni_jax.models.adapters import Adapter, VisionAdapter
+from omni_jax.models.decoders import DepthTransformer, TurnHead
+from omni_jax.models.encoders.conformer import Conformer
+from omni_jax.models.encoders.vit import ViT
+from omni_jax.models.transformer import Transformer
+from omni_jax.nn.embed import gather_pool, lookup, sum_codes
+from omni_jax.nn.param import weight
+from omni_jax.parallel.sharding import ParamAxes, constrain
+from omni_jax.types import Batch, Media, Modality, ModelOutput, Timeline
+
+Params = dict[str, Any]  # nested, string keys, float32 arrays; layers stacked on a leading axis
+
+_EMBEDDING_STD = 0.1
+
+
+class Omni(nnx.Module):
+    """Hears, sees, reads, writes and speaks on one timeline (see docs/architecture.md)."""
+
+    def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
+        dim, run = (
+            cfg.transformer.embed_dim,
+            {"scan_layers": cfg.transformer.scan_layers, "remat": cfg.transformer.remat},
+        )
+        self.cfg = cfg
+        self.text_embedding = weight(rngs, (cfg.vocab_size, dim), ("vocab", "embed"), _EMBEDDING_STD)
+        codes_shape, codes_axes = (cfg.num_codebooks, cfg.codebook_size, dim), ("codebook", "vocab", "embed")
+        self.speech_embedding = weight(rngs, codes_shape, codes_axes, _EMBEDDING_STD * cfg.num_codebooks**-0.5)
+        self.modality_embedding = weight(rngs, (len(Modality), dim), ("small", "embed"), _EMBEDDING_STD)
+        self.audio_encoder = Conformer(cfg.audio, rngs, **run)
+        self.audio_adapter = Adapter(cfg.audio.embed_dim, dim, rngs)
+        self.vision_encoder = ViT(cfg.vision, rngs, **run)
+        self.vision_adapter = VisionAdapter(cfg.vision.embed_dim, dim, rngs)
+        self.transformer = Transformer(cfg.transformer, rngs)
+        if not cfg.tie_text_head:
+            self.text_head = weight(rngs, (dim, cfg.vocab_size), ("embed", "vocab"), dim**-0.5)
+        self.speech_decoder = DepthTransformer(cfg, rngs)
+        self.turn_head = TurnHead(dim, rngs)
+
+    def __call__(self, batch: Batch) -> ModelOutput:
+        """Everything that the losses read. An empty pool, or no `speech_index`, skips that part of the computation."""
+        timeline = batch.timeline
+        encoded = self.encode_audio(batch.media)
+        pictures = self.encode_pictures(batch.media)
+        audio = None if encoded is None else self.audio_adapter(encoded)
+        x = self.embed(timeline, audio, pictures)
+        hidden, moe = self.transformer(x, timeline.position_ids, timeline.segment_ids)
+        semantic, codes = self.decode_speech(batch, hidden)
+        vad, turn = self.turn_head(hidden)
+        ctc = None if encoded is None else self.audio_encoder.ctc_logits(encoded).astype(jnp.float32)
+        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, moe)
+
+    def encode_audio(self, media: Media) -> Float[Array, "G A I"] | None:
+        if media.mel.shape[1] == 0:
+            return None
+        return self.audio_encoder(media.mel.astype(self.cfg.compute_dtype), media.mel_segment_ids)
+
+    def encode_pictures(self, media: Media) -> Float[Array, "G S D"] | None:
+        """One embedding a pooled patch (2x2 patches)."""
+        if media.patches.shape[1] == 0:
+            return None
+        patches = media.patches.astype(self.cfg.compute_dtype)
+        return self.vision_adapter(self.vision_encoder(patches, media.patch_positions, media.patch_segment_ids))
+
+    def embed(
+        self, timeline: Timeline, audio: Float[Array, "G A D"] | None, pictures: Float[Array, "G S D"] | None
+    ) -> Float[Array, "B T D"]:
+        """The sum of what each position carries; absent parts add zero."""
+        x = lookup(self.text_embedding[...], timeline.text) + lookup(self.modality_embedding[...], timeline.modality)
+        x = (x + sum_codes(self.speech_embedding[...], timeline.codes)).astype(self.cfg.compute_dtype)
+        if audio is not None:
+            x = x + gather_pool(audio, timeline.audio_index)
+        if pictures is not None:
+            x = x + gather_pool(pictures, timeline.patch_index)
+        return constrain(x, "batch", "length", "embed_out")
+
+    def text_logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """Next-token logits, float32."""
+        head = self.text_embedding[...].T if self.cfg.tie_text_head else self.text_head[...]
+        return (hidden @ head.astype(hidden.dtype)).astype(jnp.float32)
+
+    def decode_speech(
+        self, batch: Batch, hidden: Float[Array, "B T D"]
+    ) -> tuple[Float[Array, "B T K"] | None, Float[Array, "B Ns Q K"] | None]:
+        """Teacher-forced logits: codebook 0 everywhere, all codebooks at `speech_index`."""
+        if batch.speech_index.shape[1] == 0:
+            return None, None
+        index = jnp.maximum(batch.speech_index, 0)[:, :, None]
+        timeline = batch.timeline
+        codes = self.speech_decoder(
+            jnp.take_along_axis(hidden, index, axis=1),
+            jnp.take_along_axis(timeline.text_target, index[:, :, 0], axis=1),
+            jnp.take_along_axis(timeline.codes_target, index, axis=1),
+        )
+        return self.speech_decoder.semantic_logits(hidden, timeline.text_target), codes
+
+
+@lru_cache
+def _abstract(cfg: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: Omni(cfg, nnx.Rngs(0))))
+
+
+def init_params(cfg: ModelConfig, key: PRNGKeyArray | Shaped[Array, "..."]) -> Params:
+    """Fresh parameters as a plain nested dict. Pure: jit it with `out_shardings` to create them in place."""
+    return nnx.to_pure_dict(nnx.state(Omni(cfg, nnx.Rngs(params=key))))
+
+
+def param_axes(cfg: ModelConfig) -> dict[str, Any]:
+    """The same tree with `ParamAxes` leaves: the logical axes and the shape of every parameter."""
+    return nnx.to_pure_dict(
+        jax.tree.map(
+            lambda variable: ParamAxes(variable.get_metadata("axes"), variable.shape),
+            _abstract(cfg)[1],
+            is_leaf=lambda node: isinstance(node, nnx.Variable),
+        )
+    )
+
+
+def bind(cfg: ModelConfig, params: Params) -> Omni:
+    """The model as a module over the given parameters; costs only host time, inside `jit` none at run time."""
+    return nnx.merge(_abstract(cfg)[0], nnx.State(params))
+
+
+def apply(cfg: ModelConfig, params: Params, batch: Batch) -> ModelOutput:
+    """The forward pass."""
+    return bind(cfg, params)(batch)
+
+
+def text_logits(cfg: ModelConfig, params: Params, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """Text logits of hidden states, apart from `apply` so that a loss can chunk them over positions."""
+    return bind(cfg, params).text_logits(hidden)

@@ -1,0 +1,141 @@
+"""The trunk: pre-norm, GQA with TM-RoPE and QK-norm, first dense layers, then mixture-of-experts layers."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from omni_jax.config import TransformerConfig
+from omni_jax.nn.attention import Attention, attend
+from omni_jax.nn.cache import KVCache, init_cache, place, write_slots
+from omni_jax.nn.mlp import SwiGLU
+from omni_jax.nn.moe import MoE, RouterStats
+from omni_jax.nn.norm import RMSNorm
+from omni_jax.nn.param import run_layers, stack_layers
+from omni_jax.nn.rope import Rotary, rotary
+from omni_jax.parallel.sharding import constrain
+from omni_jax.types import MoEStats
+
+
+class Block(nnx.Module):
+    """One layer; `sparse` selects experts instead of one feed-forward."""
+
+    def __init__(self, cfg: TransformerConfig, sparse: bool, rngs: nnx.Rngs):
+        residual_std = (2 * cfg.num_layers) ** -0.5
+        self.attention_norm = RMSNorm(cfg.embed_dim, cfg.norm_eps)
+        self.attention = Attention(
+            cfg.embed_dim,
+            cfg.num_heads,
+            cfg.num_kv_heads,
+            cfg.head_dim,
+            rngs,
+            qk_norm=cfg.qk_norm,
+            residual_std=residual_std,
+        )
+        self.mlp_norm = RMSNorm(cfg.embed_dim, cfg.norm_eps)
+        if sparse:
+            self.moe = MoE(
+                cfg.embed_dim,
+                cfg.expert_dim,
+                cfg.num_experts,
+                cfg.experts_per_token,
+                cfg.moe_dispatch,
+                rngs,
+                residual_std=residual_std,
+            )
+        else:
+            self.mlp = SwiGLU(cfg.embed_dim, cfg.mlp_dim, rngs, residual_std=residual_std)
+
+    def __call__(
+        self, x: Float[Array, "B T D"], angles: Rotary, segment_ids: Int[Array, "B T"]
+    ) -> tuple[Float[Array, "B T D"], RouterStats | None]:
+        """A layer over whole sequences; segment 0 is padding."""
+        x = x + self.attention(self.attention_norm(x), angles, segment_ids)
+        return self.feed_forward(x, segment_ids > 0)
+
+    def feed_forward(
+        self, x: Float[Array, "B T D"], real: Bool[Array, "B T"]
+    ) -> tuple[Float[Array, "B T D"], RouterStats | None]:
+        if hasattr(self, "moe"):
+            y, stats = self.moe(self.mlp_norm(x), real)
+            return constrain(x + y, "batch", "length", "embed_out"), stats
+        return constrain(x + self.mlp(self.mlp_norm(x)), "batch", "length", "embed_out"), None
+
+
+class Transformer(nnx.Module):
+    """Dense layers and expert layers as two stacks, each applied by one scan."""
+
+    def __init__(self, cfg: TransformerConfig, rngs: nnx.Rngs):
+        self.cfg = cfg
+        sparse_layers = cfg.num_layers - cfg.num_dense_layers if cfg.num_experts else 0
+        self.depths = (cfg.num_layers - sparse_layers, sparse_layers)
+        if self.depths[0]:
+            self.dense = stack_layers(lambda rngs: Block(cfg, False, rngs), self.depths[0], rngs)
+        if self.depths[1]:
+            self.sparse = stack_layers(lambda rngs: Block(cfg, True, rngs), self.depths[1], rngs)
+        self.norm = RMSNorm(cfg.embed_dim, cfg.norm_eps)
+
+    @property
+    def stacks(self) -> tuple[nnx.Module, ...]:
+        return tuple(getattr(self, name) for name, depth in zip(("dense", "sparse"), self.depths) if depth)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        position_ids: Int[Array, "B T 3"],
+        segment_ids: Int[Array, "B T"],
+    ) -> tuple[Float[Array, "B T D"], MoEStats]:
+        """Normalised hidden states, and router losses summed over the expert layers."""
+        angles = rotary(position_ids, self.cfg.rope_sections, self.cfg.rope_theta)
+
+        def body(layer: Block, x: Array, _: None) -> tuple[Array, RouterStats | None]:
+            return layer(x, angles, segment_ids)
+
+        stats = None
+        for stack in self.stacks:
+            x, stats = run_layers(stack, body, x, remat=self.cfg.remat, scan=self.cfg.scan_layers)
+        return self.norm(x), self._moe_stats(stats)
+
+    def init_cache(self, batch: int, prefix_slots: int, ring_slots: int, dtype: jnp.dtype) -> KVCache:
+        heads_and_dim = (self.cfg.num_kv_heads, self.cfg.head_dim)
+        return init_cache(self.cfg.num_layers, batch, prefix_slots, ring_slots, heads_and_dim, dtype)
+
+    def extend(
+        self,
+        x: Float[Array, "B T D"],
+        position_ids: Int[Array, "B T 3"],
+        cache: KVCache,
+        write: Bool[Array, "B T"],
+        *,
+        pinned: bool,
+    ) -> tuple[Float[Array, "B T D"], KVCache]:
+        """Goes on after what the cache holds; rows and positions without `write` leave no trace in it."""
+        angles = rotary(position_ids, self.cfg.rope_sections, self.cfg.rope_theta)
+        cache, placement = place(cache, write, pinned=pinned)
+
+        def body(layer: Block, x: Array, held: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+            q, k, v = layer.attention.project(layer.attention_norm(x), angles)
+            keys, values = (write_slots(old, new, placement.slots) for old, new in zip(held, (k, v)))
+            x = x + layer.attention.output(attend(q, keys.astype(q.dtype), values.astype(q.dtype), placement.mask))
+            return layer.feed_forward(x, write)[0], (keys, values)
+
+        done, written = 0, []
+        for stack, depth in zip(self.stacks, [depth for depth in self.depths if depth]):
+            held = (cache.keys[done : done + depth], cache.values[done : done + depth])
+            x, held = run_layers(stack, body, x, held, scan=self.cfg.scan_layers)
+            written.append(held)
+            done += depth
+        keys, values = (jnp.concatenate(parts) for parts in zip(*written))
+        return self.norm(x), cache._replace(keys=keys, values=values)
+
+    def _moe_stats(self, stats: RouterStats | None) -> MoEStats:
+        if stats is None:
+            zero = jnp.zeros((), jnp.float32)
+            return MoEStats(zero, zero, jnp.zeros((0, self.cfg.num_experts), jnp.float32), zero)
+        return MoEStats(
+            jnp.sum(stats.load_balance_loss),
+            jnp.sum(stats.router_z_loss),
+            stats.expert_share,
+            jnp.sum(stats.router_entropy),
+        )

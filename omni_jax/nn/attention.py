@@ -1,0 +1,127 @@
+"""Grouped-query attention (arXiv 2305.13245) with QK-norm (arXiv 2302.05442) over packed segments."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from omni_jax.nn.norm import RMSNorm
+from omni_jax.nn.param import weight
+from omni_jax.nn.rope import Rotary, apply_rotary
+
+QUERY_BLOCK = 512  # longer sequences attend block by block, so that the T x T logits never exist at once
+_MASKED = -1e30  # finite: a fully masked row gives an average instead of NaN
+
+
+def attend(
+    q: Float[Array, "B T H Dh"],
+    k: Float[Array, "B S K Dh"],
+    v: Float[Array, "B S K Dh"],
+    mask: Bool[Array, "B T S"],
+) -> Float[Array, "B T H Dh"]:
+    """Softmax attention in float32; H is a multiple of K."""
+    batch, length, heads, head_dim = q.shape
+    kv_heads = k.shape[2]
+    grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim) * head_dim**-0.5
+    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=jnp.float32)
+    probs = jax.nn.softmax(jnp.where(mask[:, None, None], logits, _MASKED), axis=-1).astype(v.dtype)
+    return jnp.einsum("bkgts,bskd->btkgd", probs, v).reshape(q.shape)
+
+
+def segment_mask(
+    queries: Int[Array, "B T"],
+    keys: Int[Array, "B S"],
+    first_query: Int[Array, ""] | int,
+    causal: bool,
+    window: int | None,
+) -> Bool[Array, "B T S"]:
+    """True where query and key share a segment, the key is not later and is among the last `window` positions.
+
+    `queries` are the segment ids of positions `first_query`, `first_query + 1` ... of the sequence `keys`. Padding
+    (segment 0) attends to padding only, which keeps every row of the softmax defined.
+    """
+    mask = queries[:, :, None] == keys[:, None, :]
+    age = first_query + jnp.arange(queries.shape[1])[:, None] - jnp.arange(keys.shape[1])[None, :]
+    if causal:
+        mask &= (age >= 0)[None]
+    if window is not None:
+        mask &= (age < window)[None]
+    return mask
+
+
+def attend_segments(
+    q: Float[Array, "B T H Dh"],
+    k: Float[Array, "B T K Dh"],
+    v: Float[Array, "B T K Dh"],
+    segment_ids: Int[Array, "B T"],
+    *,
+    causal: bool = True,
+    window: int | None = None,
+) -> Float[Array, "B T H Dh"]:
+    """Self-attention inside segments. Above `2 * QUERY_BLOCK` positions memory grows with T, not with T squared."""
+    length = q.shape[1]
+    if length <= 2 * QUERY_BLOCK or length % QUERY_BLOCK:
+        return attend(q, k, v, segment_mask(segment_ids, segment_ids, 0, causal, window))
+
+    @jax.checkpoint  # the backward pass recomputes a block's logits
+    def one_block(start: Int[Array, ""]) -> Float[Array, "B Tq H Dh"]:
+        block = jax.lax.dynamic_slice_in_dim(q, start, QUERY_BLOCK, axis=1)
+        segments = jax.lax.dynamic_slice_in_dim(segment_ids, start, QUERY_BLOCK, axis=1)
+        return attend(block, k, v, segment_mask(segments, segment_ids, start, causal, window))
+
+    blocks = jax.lax.map(one_block, jnp.arange(0, length, QUERY_BLOCK))
+    return jnp.moveaxis(blocks, 0, 1).reshape(q.shape)
+
+
+class Attention(nnx.Module):
+    """Projections around `attend`. `project` and `output` are separate so that a cache can stand between them."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        rngs: nnx.Rngs,
+        *,
+        qk_norm: bool = True,
+        residual_std: float = 1.0,
+    ):
+        std = embed_dim**-0.5
+        self.query = weight(rngs, (embed_dim, num_heads, head_dim), ("embed", "heads", "head_dim"), std)
+        self.key = weight(rngs, (embed_dim, num_kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), std)
+        self.value = weight(rngs, (embed_dim, num_kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), std)
+        out_std = residual_std * (num_heads * head_dim) ** -0.5
+        self.out = weight(rngs, (num_heads, head_dim, embed_dim), ("heads", "head_dim", "embed"), out_std)
+        self.query_norm = RMSNorm(head_dim) if qk_norm else None
+        self.key_norm = RMSNorm(head_dim) if qk_norm else None
+
+    def project(
+        self, x: Float[Array, "B T D"], angles: Rotary | None
+    ) -> tuple[Float[Array, "B T H Dh"], Float[Array, "B T K Dh"], Float[Array, "B T K Dh"]]:
+        """Queries and keys (normalised, rotated) and values."""
+        q = jnp.einsum("btd,dhk->bthk", x, self.query[...].astype(x.dtype))
+        k = jnp.einsum("btd,dhk->bthk", x, self.key[...].astype(x.dtype))
+        v = jnp.einsum("btd,dhk->bthk", x, self.value[...].astype(x.dtype))
+        if self.query_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if angles is not None:
+            q, k = apply_rotary(q, angles), apply_rotary(k, angles)
+        return q, k, v
+
+    def output(self, attended: Float[Array, "B T H Dh"]) -> Float[Array, "B T D"]:
+        return jnp.einsum("bthk,hkd->btd", attended, self.out[...].astype(attended.dtype))
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        angles: Rotary | None,
+        segment_ids: Int[Array, "B T"],
+        *,
+        causal: bool = True,
+        window: int | None = None,
+    ) -> Float[Array, "B T D"]:
+        q, k, v = self.project(x, angles)
+        return self.output(attend_segments(q, k, v, segment_ids, causal=causal, window=window))

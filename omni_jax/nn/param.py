@@ -1,0 +1,76 @@
+"""Creation of parameters with their logical axes, and stacks of equal layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Layer = TypeVar("Layer", bound=nnx.Module)
+
+
+def weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float) -> nnx.Param:
+    """A float32 parameter from a normal distribution truncated at two standard deviations."""
+    return nnx.Param(std * jax.random.truncated_normal(rngs.params(), -2.0, 2.0, shape), axes=axes)
+
+
+def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float) -> nnx.Param:
+    """A float32 parameter that starts at one value everywhere (norm scales, biases)."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+
+
+def stack_layers(make: Callable[[nnx.Rngs], Layer], num_layers: int, rngs: nnx.Rngs) -> Layer:
+    """One module whose parameters carry a leading `layers` axis, each layer with its own key."""
+    stacked = nnx.vmap(make)(rngs.fork(split=num_layers))
+    for _, variable in nnx.iter_graph(stacked):
+        if isinstance(variable, nnx.Param):
+            variable.set_metadata(axes=("layers", *variable.get_metadata("axes")))
+    return stacked
+
+
+# What the backward pass may keep: `minimal` keeps matrix products, `full` recomputes everything.
+_POLICIES = {
+    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+
+def run_layers(
+    layers: nnx.Module,
+    body: Callable[[Any, Any, Any], tuple[Any, Any]],
+    carry: Any,
+    per_layer: Any = None,
+    *,
+    remat: str = "none",
+    scan: bool = True,
+) -> tuple[Any, Any]:
+    """Applies `body(layer, carry, x) -> carry, y` layer after layer.
+
+    Args:
+        layers: a module from `stack_layers`.
+        carry: goes through all layers.
+        per_layer: pytree with a leading layer axis, handed out slice by slice (caches).
+        remat: `none`, `minimal` or `full` rematerialisation of each layer in the backward pass.
+        scan: one compiled body under `lax.scan`; False unrolls, which compiles longer and runs faster on a CPU.
+
+    Returns:
+        The last carry, and the `y` of all layers stacked.
+    """
+    graph, state = nnx.split(layers)
+
+    def step(carry: Any, inputs: tuple[Any, Any]) -> tuple[Any, Any]:
+        layer_state, x = inputs
+        return body(nnx.merge(graph, layer_state), carry, x)
+
+    if remat != "none":
+        step = jax.checkpoint(step, policy=_POLICIES[remat], prevent_cse=not scan)
+    if scan:
+        return jax.lax.scan(step, carry, (state, per_layer))
+    outputs = []
+    for index in range(jax.tree.leaves(state)[0].shape[0]):
+        carry, y = step(carry, jax.tree.map(lambda leaf, i=index: leaf[i], (state, per_layer)))
+        outputs.append(y)
+    return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *outputs)
