@@ -1,29 +1,19 @@
-"""Runs held-out calls through the streaming model: many in one batch for what is said, one alone for how long it takes."""
+"""Runs held-out calls through the streaming model: batches for what is said, one call alone for how long it takes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from omni_jax.config import Config, EvalConfig
+from omni_jax.config import EvalConfig
 from omni_jax.evals.examples import Call, Reply
-from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.export.bundle import Bundle
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.streaming.batch_session import BatchFrames, BatchSession
+from omni_jax.streaming.transcript import Transcript
 from omni_jax.types import FRAME_LISTEN_SAMPLES, FRAME_SPEECH_SAMPLES
-
-
-class Trained(NamedTuple):
-    """A trained model with what it speaks through."""
-
-    config: Config
-    params: Any
-    codec_config: Config
-    codec_params: Any
-    tokenizer: Tokenizer
 
 
 def sampling(config: EvalConfig) -> Sampling:
@@ -35,7 +25,7 @@ def sampling(config: EvalConfig) -> Sampling:
     )
 
 
-def run_calls(trained: Trained, config: EvalConfig, calls: Sequence[Call]) -> list[Reply]:
+def run_calls(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> list[Reply]:
     """What the model says in each call; calls are cut or padded with silence to `config.call_frames`.
 
     A call's result depends on its place in `calls` and on the seed, not on the other calls, so that a second run with
@@ -49,19 +39,19 @@ def run_calls(trained: Trained, config: EvalConfig, calls: Sequence[Call]) -> li
         wavs = [whole_call(call.user_wav, config.call_frames) for call in group]
         wavs += [np.zeros(0, np.float32)] * (config.rows - len(group))
         if session is None:
-            session = _session(trained, config, pictures)
+            session = _session(bundle, config, pictures)
         else:
             session.reset(np.ones(config.rows, bool), pictures, seed=config.seed + first)
         frames = session.run_offline(wavs)
-        replies += [_reply(trained.tokenizer, frames, row) for row in range(len(group))]
+        replies += [_reply(bundle, frames, row) for row in range(len(group))]
     return replies
 
 
-def time_calls(trained: Trained, config: EvalConfig, calls: Sequence[Call]) -> list[list[float]]:
+def time_calls(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> list[list[float]]:
     """Seconds of every frame's computation of whole calls, one call at a time, compilation excluded."""
     if not calls:
         raise ValueError("time_calls: no calls to time")
-    session = _session(trained, config, [calls[0].picture])
+    session = _session(bundle, config, [calls[0].picture])
     session.warm_up()
     timed = []
     for index, call in enumerate(calls):
@@ -77,19 +67,20 @@ def whole_call(wav: Float[np.ndarray, " N"], frames: int) -> Float[np.ndarray, "
     return np.pad(wav[:samples], (0, max(0, samples - len(wav)))).astype(np.float32)
 
 
-def _session(trained: Trained, config: EvalConfig, pictures: Sequence[np.ndarray | None]) -> BatchSession:
+def _session(bundle: Bundle, config: EvalConfig, pictures: Sequence[np.ndarray | None]) -> BatchSession:
     return BatchSession(
-        trained.config.model,
-        trained.params,
-        trained.codec_config.codec,
-        trained.codec_params,
+        bundle.config.model,
+        bundle.params,
+        bundle.codec_config,
+        bundle.codec_params,
         sampling(config),
         pictures,
         seed=config.seed,
     )
 
 
-def _reply(tokenizer: Tokenizer, frames: BatchFrames, row: int) -> Reply:
+def _reply(bundle: Bundle, frames: BatchFrames, row: int) -> Reply:
     text_ids = frames.text[:, row]
     heard = np.concatenate([np.zeros(FRAME_SPEECH_SAMPLES, np.float32), frames.speech(row)])
-    return Reply(text_ids, tokenizer.decode(text_ids), heard, frames.turn[:, row])
+    text = Transcript(bundle.vocabulary()).text(int(token) for token in text_ids)
+    return Reply(text_ids, text, heard, frames.turn[:, row])
