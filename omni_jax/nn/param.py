@@ -24,7 +24,7 @@ def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float) -> nnx
 
 def stack_layers(make: Callable[[nnx.Rngs], Layer], num_layers: int, rngs: nnx.Rngs) -> Layer:
     """One module whose parameters carry a leading `layers` axis, each layer with its own key."""
-    stacked = nnx.vmap(make)(rngs.fork(split=num_layers))
+    stacked = nnx.vmap(make)(rngs.split(num_layers))
     for _, variable in nnx.iter_graph(stacked):
         if isinstance(variable, nnx.Param):
             variable.set_metadata(axes=("layers", *variable.get_metadata("axes")))

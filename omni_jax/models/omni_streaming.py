@@ -1,0 +1,176 @@
+"""The model in real time: explicit state in, one 80 ms frame, explicit state out.
+
+A step takes the user's complete frame together with the text and codes that were chosen for this frame, and chooses
+those of the next one. It computes what `omni.apply` computes at the same position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+
+from omni_jax.config import ConfigError, ModelConfig
+from omni_jax.models.encoders.conformer import ConformerState
+from omni_jax.models.omni import Omni, Params, bind
+from omni_jax.nn.cache import KVCache
+from omni_jax.types import ABSENT, Batch, Modality, Timeline
+
+Key = PRNGKeyArray | Shaped[Array, "..."]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Temperature 0 is greedy; top-k 0 keeps every candidate. Static under `jit`."""
+
+    text_temperature: float = 0.7
+    text_top_k: int = 25
+    audio_temperature: float = 0.8
+    audio_top_k: int = 250
+
+
+GREEDY = Sampling(text_temperature=0.0, audio_temperature=0.0)
+
+
+class StreamState(NamedTuple):
+    """All that a call needs to go on. Rows are independent."""
+
+    audio: ConformerState
+    cache: KVCache
+    position: Int[Array, "B"]  # TM-RoPE time of the next frame
+    text: Int[Array, "B"]  # the model's own text of the next frame; ABSENT before a prefix is read
+    codes: Int[Array, "B Q"]  # its codes of the next frame, as emitted
+
+
+class StepOutput(NamedTuple):
+    """What the model says in the next frame, and what it makes of the user in this one."""
+
+    text: Int[Array, "B"]
+    codes: Int[Array, "B Q"]  # as emitted: acoustic codebooks belong to `acoustic_delay` frames before codebook 0's
+    turn_logits: Float[Array, "B R"]
+    vad_logits: Float[Array, "B"]
+
+
+def init_stream(cfg: ModelConfig, params: Params, batch_rows: int, cache_frames: int, prefix_slots: int) -> StreamState:
+    """The state before anything was heard: `prefix_slots` pinned positions and a ring of `cache_frames` frames."""
+    model, dtype = bind(cfg, params), jnp.dtype(cfg.compute_dtype)
+    return StreamState(
+        audio=model.audio_encoder.init_state(batch_rows, dtype),
+        cache=model.transformer.init_cache(batch_rows, prefix_slots, cache_frames, dtype),
+        position=jnp.zeros((batch_rows,), jnp.int32),
+        text=jnp.full((batch_rows,), ABSENT, jnp.int32),
+        codes=jnp.full((batch_rows, cfg.num_codebooks), ABSENT, jnp.int32),
+    )
+
+
+def prefill(cfg: ModelConfig, params: Params, state: StreamState, prefix: Batch) -> StreamState:
+    """Reads a block of text and pictures into the pinned slots, and chooses the text and codes of the next frame.
+
+    Args:
+        prefix: real positions have segment id > 0; a row may have none and is left alone. Position ids count on from
+            `state.position`. Audio does not belong into a prefix.
+
+    Raises:
+        ConfigError: the block is longer than all pinned slots.
+    """
+    slots, length = int(state.cache.prefix_slots), prefix.timeline.text.shape[1]
+    if length > slots:
+        raise ConfigError(f"prefill: a prefix of {length} positions does not fit into prefix_slots={slots}; raise it")
+    return _prefill(cfg, params, state, prefix)
+
+
+@partial(jax.jit, static_argnums=0)
+def _prefill(cfg: ModelConfig, params: Params, state: StreamState, prefix: Batch) -> StreamState:
+    model, timeline = bind(cfg, params), prefix.timeline
+    real = timeline.segment_ids > 0
+    x = model.embed(timeline, None, model.encode_pictures(prefix.media))
+    hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, real, pinned=True)
+    any_real = jnp.any(real, axis=1)
+    last = jnp.max(jnp.where(real, jnp.arange(real.shape[1])[None], 0), axis=1)
+    last_hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    last_time = jnp.take_along_axis(timeline.position_ids[:, :, 0], last[:, None], axis=1)[:, 0]
+    text, codes = _choose(model, last_hidden, jax.random.key(0), GREEDY)
+    return state._replace(
+        cache=cache,
+        position=jnp.where(any_real, last_time + 1, state.position),
+        text=jnp.where(any_real, text, state.text),
+        codes=jnp.where(any_real[:, None], codes, state.codes),
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 5))
+def step(
+    cfg: ModelConfig,
+    params: Params,
+    state: StreamState,
+    mel: Float[Array, "B 8 M"],
+    key: Key,
+    sampling: Sampling,
+    exec_mask: Bool[Array, "B"],
+) -> tuple[StreamState, StepOutput]:
+    """One frame. Rows outside `exec_mask` keep their state; their outputs mean nothing."""
+    model = bind(cfg, params)
+    audio, encoded = model.audio_encoder.step(state.audio, mel.astype(cfg.compute_dtype), exec_mask)
+    timeline = _frame(cfg, state, exec_mask)
+    x = model.embed(timeline, model.audio_adapter(encoded), None)
+    hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, exec_mask[:, None], pinned=False)
+    text, codes = _choose(model, hidden[:, 0], key, sampling)
+    vad_logits, turn_logits = model.turn_head(hidden[:, 0])
+    new_state = StreamState(
+        audio=audio,
+        cache=cache,
+        position=state.position + exec_mask,
+        text=jnp.where(exec_mask, text, state.text),
+        codes=jnp.where(exec_mask[:, None], codes, state.codes),
+    )
+    return new_state, StepOutput(text, codes, turn_logits, vad_logits)
+
+
+def _frame(cfg: ModelConfig, state: StreamState, exec_mask: Bool[Array, "B"]) -> Timeline:
+    """The one position of this frame; its audio is slot 0 of a pool of one. Targets and labels stay empty."""
+    column = state.text[:, None]
+    absent, weight = jnp.full_like(column, ABSENT), jnp.zeros(column.shape, jnp.float32)
+    # As in training, the delayed codebooks are absent until the first frame's acoustics are due.
+    late = (jnp.arange(cfg.num_codebooks) > 0)[None] & (state.cache.frames < cfg.acoustic_delay)[:, None]
+    codes = jnp.where(late, ABSENT, state.codes)[:, None]
+    return Timeline(
+        text=column,
+        text_target=absent,
+        text_weight=weight,
+        codes=codes,
+        codes_target=jnp.full_like(codes, ABSENT),
+        codes_weight=jnp.zeros(codes.shape, jnp.float32),
+        audio_index=jnp.zeros_like(column),
+        patch_index=absent,
+        modality=jnp.full_like(column, Modality.FRAME),
+        position_ids=jnp.repeat(state.position[:, None, None], 3, axis=2),
+        segment_ids=exec_mask[:, None].astype(jnp.int32),
+        user_vad=absent,
+        turn_state=absent,
+        event=jnp.zeros_like(column),
+    )
+
+
+def _choose(
+    model: Omni, hidden: Float[Array, "B D"], key: Key, sampling: Sampling
+) -> tuple[Int[Array, "B"], Int[Array, "B Q"]]:
+    """Text first, then the codes that say it."""
+    text_key, codes_key = jax.random.split(key)
+    text = sample(model.text_logits(hidden), text_key, sampling.text_temperature, sampling.text_top_k)
+    choose = partial(sample, temperature=sampling.audio_temperature, top_k=sampling.audio_top_k)
+    return text, model.speech_decoder.generate(hidden, text, choose, codes_key)
+
+
+def sample(logits: Float[Array, "B V"], key: Key, temperature: float, top_k: int) -> Int[Array, "B"]:
+    """Draws from the `top_k` best candidates at a temperature; the best one at temperature 0."""
+    if temperature == 0.0:
+        return jnp.argmax(logits, axis=-1)
+    if 0 < top_k < logits.shape[-1]:
+        best, ids = jax.lax.top_k(logits, top_k)
+        chosen = jax.random.categorical(key, best / temperature, axis=-1)
+        return jnp.take_along_axis(ids, chosen[:, None], axis=1)[:, 0]
+    return jax.random.categorical(key, logits / temperature, axis=-1)
