@@ -60,23 +60,21 @@ def check_size(size: str) -> None:
 def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
     """A ConfigDict of an omni stage. `groups`: the config classes in which the stage differs from the defaults.
 
-    The codec's own shape is read from training.codec_from; only what the model must agree with stands here.
+    The codec's configuration is not in it: it is read from training.codec_from.
     """
     check_size(size)
     config = Config(stage=stage, size=size, model=MODELS[size], codec=CODECS[size], **groups)
     values = to_dict(config)
-    del values["codec_training"]
-    values["codec"] = {name: values["codec"][name] for name in ("num_codebooks", "codebook_size")}
+    del values["codec_training"], values["codec"]
     return _config_dict(values)
 
 
 def codec_config(size: str, **groups: object) -> ConfigDict:
-    """A ConfigDict of the codec stage; the model that will speak its codes must agree on their shape."""
+    """A ConfigDict of the codec stage; the model that will speak its codes is not in it."""
     check_size(size)
     config = Config(stage="codec", size=size, model=MODELS[size], codec=CODECS[size], **groups)
     values = to_dict(config)
-    del values["loss"]
-    values["model"] = {name: values["model"][name] for name in ("num_codebooks", "codebook_size")}
+    del values["loss"], values["model"]
     return _config_dict(values)
 
 

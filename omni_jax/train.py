@@ -47,8 +47,14 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Config, str]:
 
 
 def resolve(values: ConfigDict) -> Config:
-    """A config file's `ConfigDict` as the validated, frozen `Config`. Raises ConfigError."""
-    return from_dict(Config, values.to_dict())
+    """A config file's `ConfigDict` as the validated, frozen `Config`. Raises ConfigError.
+
+    A stage file holds the model's or the codec's side of the code shape; the other side takes it from there.
+    """
+    groups = values.to_dict()
+    known = groups.get("model") or groups.get("codec") or {}
+    shape = {name: known[name] for name in ("num_codebooks", "codebook_size") if name in known}
+    return from_dict(Config, {"model": shape, "codec": shape} | groups)
 
 
 def use_compilation_cache() -> None:

@@ -13,11 +13,12 @@ from omni_jax.config import ConfigError, OptimizerConfig
 
 
 def learning_rate_schedule(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Linear warmup from 0, then cosine decay to `final_fraction` at the last step."""
+    """Linear warmup, then cosine decay to `final_fraction` at the last step."""
+    warmup = min(cfg.warmup_steps, steps // 2)
     return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
+        init_value=cfg.learning_rate / (warmup + 1),
         peak_value=cfg.learning_rate,
-        warmup_steps=min(cfg.warmup_steps, steps // 2),
+        warmup_steps=warmup,
         decay_steps=max(steps, 1),
         end_value=cfg.learning_rate * cfg.final_fraction,
     )

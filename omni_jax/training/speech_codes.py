@@ -1,0 +1,39 @@
+"""The codes of the corpus' assistant clips under one codec: built once, kept beside the codec's checkpoints."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from omni_jax.checkpoint import params_sha256
+from omni_jax.config import Config
+from omni_jax.input_pipeline.codes import CodeCache, build_code_cache, file_name
+from omni_jax.input_pipeline.corpus import Source, load_speech
+from omni_jax.models import codec
+from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
+
+
+def load_or_build_code_cache(config: Config, codec_params: Any) -> CodeCache:
+    """The cache of `config.data.corpus` under the codec in `training.codec_from`, in that codec's workdir."""
+    sha256 = params_sha256(codec_params)
+    directory = Path(config.training.codec_from) / "codes"
+    source = Source(config.data.corpus, config.data.max_bad_fraction)
+    speech = load_speech(source, "train", SPEECH_SAMPLE_RATE_HZ)
+    clips = {clip.id: clip.wav() for clip in speech if clip.role == "assistant"}
+    if (directory / file_name(sha256)).exists():
+        cache = CodeCache.load(directory, sha256)
+        if cache.clips.keys() == clips.keys():
+            return cache
+    began = time.monotonic()
+
+    def encode(wav: Float[np.ndarray, "B N"]) -> Int[np.ndarray, "B T Q"]:
+        return np.asarray(codec.encode_codes(config.codec, codec_params, wav))
+
+    cache = build_code_cache(clips, encode, sha256)
+    cache.save(directory)
+    print(f"encoded {len(clips)} assistant clips to speech codes in {time.monotonic() - began:.0f} s")
+    return cache
