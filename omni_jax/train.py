@@ -30,9 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_flags(arguments: Sequence[str]) -> tuple[Config, str]:
     """The validated config and the workdir. Raises UserError for an unknown flag, key, size or value."""
+    values, workdir = read_flags(arguments, "configs/<stage>.py:<size>")
+    return resolve(values), workdir
+
+
+def read_flags(arguments: Sequence[str], wanted_config: str) -> tuple[ConfigDict, str]:
+    """The config file's values and the workdir; `wanted_config` is what errors say. Raises UserError."""
     values = flags.FlagValues()
     config_file = config_flags.DEFINE_config_file(
-        "config", help_string="configs/<stage>.py:<size>", flag_values=values, lock_config=True
+        "config", help_string=wanted_config, flag_values=values, lock_config=True
     )
     workdir = flags.DEFINE_string("workdir", None, "where checkpoints and metrics go", flag_values=values)
     try:
@@ -40,10 +46,10 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Config, str]:
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(_first_line(error)) from error
     if rest[1:]:
-        raise UserError(f"unknown argument {rest[1]!r}: want --config=configs/<stage>.py:<size> --workdir=DIR")
+        raise UserError(f"unknown argument {rest[1]!r}: want --config={wanted_config} --workdir=DIR")
     if not config_file.value or not workdir.value:
-        raise UserError("give --config=configs/<stage>.py:<size> and --workdir=DIR")
-    return resolve(config_file.value), workdir.value
+        raise UserError(f"give --config={wanted_config} and --workdir=DIR")
+    return config_file.value, workdir.value
 
 
 def resolve(values: ConfigDict) -> Config:
