@@ -1,0 +1,113 @@
+"""Augmentation of what the user's microphone hears, on 16 kHz waveforms, and of pictures; randomness is passed in."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
+
+SPEECH_LEVEL_DBFS = -26.0  # of active speech, before a random gain
+TELEPHONE_BAND_HZ = (300.0, 3400.0)
+
+Wav = Float[np.ndarray, "N"]
+
+
+def rms(wav: Wav) -> float:
+    return float(np.sqrt(np.mean(np.square(wav)) + 1e-12))
+
+
+def at_level(wav: Wav, level_dbfs: float) -> Wav:
+    """Scaled so that the louder half of its 80 ms blocks has this level: pauses do not count."""
+    blocks = wav[: len(wav) // 1280 * 1280].reshape(-1, 1280) if len(wav) >= 1280 else wav[None]
+    energy = np.sort(np.mean(np.square(blocks), axis=-1))
+    active = np.sqrt(np.mean(energy[len(energy) // 2 :]) + 1e-12)
+    return wav * np.float32(10.0 ** (level_dbfs / 20.0) / active)
+
+
+def change_speed(wav: Wav, factor: float) -> Wav:
+    """Plays `factor` times faster, pitch and all, as another speaker would sound; linear interpolation."""
+    positions = np.arange(int(len(wav) / factor)) * factor
+    return np.interp(positions, np.arange(len(wav)), wav).astype(np.float32)
+
+
+def white_noise(rng: np.random.Generator, num_samples: int) -> Wav:
+    return rng.standard_normal(num_samples, dtype=np.float32)
+
+
+def pink_noise(rng: np.random.Generator, num_samples: int) -> Wav:
+    """1/f noise of unit level, shaped in the frequency domain."""
+    spectrum = np.fft.rfft(white_noise(rng, num_samples))
+    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 20.0))
+    noise = np.fft.irfft(spectrum, num_samples).astype(np.float32)
+    return noise / max(rms(noise), 1e-6)
+
+
+def babble(rng: np.random.Generator, wavs: list[Wav], num_samples: int) -> Wav:
+    """Several talkers at once, each looped from a random point, of unit level."""
+    total = np.zeros(num_samples, np.float32)
+    for wav in wavs:
+        total += np.take(at_level(wav, 0.0), np.arange(num_samples) + rng.integers(len(wav)), mode="wrap")
+    return total / max(rms(total), 1e-6)
+
+
+def telephone(wav: Wav) -> Wav:
+    """Keeps the band of a telephone line."""
+    spectrum = np.fft.rfft(wav)
+    hz = np.fft.rfftfreq(len(wav), 1.0 / LISTEN_SAMPLE_RATE_HZ)
+    spectrum[(hz < TELEPHONE_BAND_HZ[0]) | (hz > TELEPHONE_BAND_HZ[1])] = 0.0
+    return np.fft.irfft(spectrum, len(wav)).astype(np.float32)
+
+
+def echo(rng: np.random.Generator, own_wav: Wav) -> Wav:
+    """The assistant's own voice as its microphone hears it: up to a fifth as loud, 100 to 500 ms later."""
+    delay = int(rng.uniform(0.1, 0.5) * LISTEN_SAMPLE_RATE_HZ)
+    delayed = np.concatenate([np.zeros(delay, np.float32), own_wav])[: len(own_wav)]
+    return delayed * np.float32(rng.uniform(0.05, 0.2))
+
+
+def to_listen_rate(wav: Wav, sample_rate_hz: int) -> Wav:
+    return soxr.resample(wav, sample_rate_hz, LISTEN_SAMPLE_RATE_HZ).astype(np.float32)
+
+
+def mask_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[np.ndarray, "8A M"]:
+    """SpecAugment (arXiv:1904.08779): one band of mel bins and two short stretches of time set to the mean."""
+    mel = mel.copy()
+    fill = mel.mean()
+    width = rng.integers(0, mel.shape[1] // 8 + 1)
+    low = rng.integers(0, mel.shape[1] - width + 1)
+    mel[:, low : low + width] = fill
+    for _ in range(2):
+        length = rng.integers(0, min(16, len(mel) // 10) + 1)
+        start = rng.integers(0, len(mel) - length + 1)
+        mel[start : start + length] = fill
+    return mel
+
+
+def vary_picture(rng: np.random.Generator, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    """Mirrors, turns by up to 15 degrees, scales and shifts by up to 15 %, and changes brightness and colours."""
+    picture = Image.fromarray(image)
+    if rng.random() < 0.5:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    height, width = image.shape[:2]
+    angle, scale = rng.uniform(-0.26, 0.26), rng.uniform(0.85, 1.2)
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    shift_x, shift_y = rng.uniform(-0.1, 0.1, 2) * (width, height)
+    offset_x = width / 2 - cos * (width / 2 + shift_x) - sin * (height / 2 + shift_y)
+    offset_y = height / 2 + sin * (width / 2 + shift_x) - cos * (height / 2 + shift_y)
+    picture = picture.transform(
+        picture.size,
+        Image.Transform.AFFINE,
+        (cos, sin, offset_x, -sin, cos, offset_y),
+        resample=Image.Resampling.BILINEAR,
+        fillcolor=(255, 255, 255),
+    )
+    values = np.asarray(picture, np.float32)
+    if rng.random() < 0.3:
+        values = values[..., rng.permutation(3)]
+    if rng.random() < 0.15:
+        values = np.repeat(values.mean(-1, keepdims=True), 3, axis=-1)
+    contrast = rng.uniform(0.7, 1.1)
+    return np.clip(255.0 + (values - 255.0) * contrast, 0, 255).astype(np.uint8)

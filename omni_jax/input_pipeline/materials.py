@@ -1,0 +1,83 @@
+"""What every task draws on: the configuration, one split of the corpus, the vocabulary and the assistant's codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from omni_jax.config import Config
+from omni_jax.errors import UserError
+from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline.codes import CodeCache
+from omni_jax.input_pipeline.corpus import SPLITS, Picture, Source, SpeechClip, load_pictures, load_speech, load_text
+from omni_jax.input_pipeline.timeline import Example
+from omni_jax.input_pipeline.tokenizer import Tokenizer, load_tokenizer
+from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """`build(key, rng)` makes an example of thing `key`, 0 <= key < num_keys; the same arguments, the same example."""
+
+    num_keys: int
+    build: Callable[[int, np.random.Generator], Example]
+
+
+@dataclass(frozen=True)
+class Materials:
+    """One split; loaded when first asked for and shared by all tasks. Only `train` is augmented."""
+
+    config: Config
+    source: Source
+    split: str
+    tokenizer: Tokenizer
+    codes: CodeCache | None = None
+
+    @property
+    def augmented(self) -> bool:
+        return self.split == "train"
+
+    def speech(self, role: str) -> list[SpeechClip]:
+        """The split's clips of "user" or "assistant" at 16 kHz."""
+        return [clip for clip in load_speech(self.source, self.split, LISTEN_SAMPLE_RATE_HZ) if clip.role == role]
+
+    def replies(self) -> list[SpeechClip]:
+        """Every clip of the assistant that users of a split can get to hear; held-out users ask known things too."""
+        splits = ("train",) if self.split == "train" else SPLITS
+        clips = [clip for split in splits for clip in load_speech(self.source, split, LISTEN_SAMPLE_RATE_HZ)]
+        return [
+            clip for clip in clips if clip.role == "assistant" and clip.words and clip.id in self.speech_codes.clips
+        ]
+
+    def pictures(self) -> tuple[Picture, ...]:
+        return load_pictures(self.source, self.split)
+
+    def text(self) -> tuple[str, ...]:
+        return load_text(self.source, self.split)
+
+    @property
+    def speech_codes(self) -> CodeCache:
+        if self.codes is None:
+            raise UserError("tasks with own speech need the codec's codes: set training.codec_from to a codec workdir")
+        return self.codes
+
+    def log_mel(self, wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "8A M"]:
+        return features.log_mel(wav, self.config.model.audio.num_mels)
+
+
+def load_materials(
+    config: Config, split: str, codes: CodeCache | None = None, workdir: str | Path | None = None
+) -> Materials:
+    """Bad records are written to `workdir`/quarantine.jsonl where a workdir is given."""
+    tokenizer = load_tokenizer(config.data.tokenizer, config.model.vocab_size)
+    return Materials(config, corpus_source(config, workdir), split, tokenizer, codes)
+
+
+def corpus_source(config: Config, workdir: str | Path | None = None) -> Source:
+    data = config.data
+    path = None if workdir is None else str(Path(workdir) / "quarantine.jsonl")
+    return Source(data.corpus, data.max_bad_fraction, path, data.workers)

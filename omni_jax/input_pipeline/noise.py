@@ -1,0 +1,40 @@
+"""The room and the line: background noise at a random level, gain, a telephone's band."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from omni_jax.input_pipeline import augment
+
+Wav = Float[np.ndarray, "N"]
+
+SNR_DB = (8.0, 30.0)
+GAIN_DB = (-12.0, 6.0)
+NOISY_SHARE = 0.6
+TELEPHONE_SHARE = 0.15
+QUIET_ROOM_DBFS = -62.0
+
+
+def background(rng: np.random.Generator, num_samples: int, talkers: list[Wav]) -> Wav:
+    """White, pink or (given recordings of talkers) babble noise of unit level."""
+    kind = rng.integers(3 if talkers else 2)
+    if kind == 2:
+        return augment.babble(rng, talkers, num_samples)
+    return augment.white_noise(rng, num_samples) if kind == 0 else augment.pink_noise(rng, num_samples)
+
+
+def add_noise(rng: np.random.Generator, wav: Wav, snr_db: float, talkers: list[Wav]) -> Wav:
+    """`snr_db` is against the level at which every utterance is played, not against this recording's mean."""
+    level_dbfs = augment.SPEECH_LEVEL_DBFS - snr_db
+    return wav + background(rng, len(wav), talkers) * np.float32(10.0 ** (level_dbfs / 20.0))
+
+
+def add_background(rng: np.random.Generator, wav: Wav, talkers: list[Wav] | None = None) -> Wav:
+    """What the microphone sends of a track at speaking level: noise, then gain, sometimes a telephone line."""
+    snr_db = rng.uniform(*SNR_DB) if rng.random() < NOISY_SHARE else augment.SPEECH_LEVEL_DBFS - QUIET_ROOM_DBFS
+    wav = add_noise(rng, wav, snr_db, talkers or [])
+    wav = wav * np.float32(10.0 ** (rng.uniform(*GAIN_DB) / 20.0))
+    if rng.random() < TELEPHONE_SHARE:
+        wav = augment.telephone(wav)
+    return np.clip(wav, -1.0, 1.0)

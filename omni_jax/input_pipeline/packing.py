@@ -1,0 +1,210 @@
+"""Rows of T positions from examples: first fit over a small waiting list, within every budget of the row and its pool.
+
+A row never splits an example, and an example's media lie in the pool of its own row's group, so attention, convolutions
+and gathers never cross a segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from omni_jax.config import Config
+from omni_jax.input_pipeline.timeline import Example
+from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, Batch, Media, Timeline
+
+PATCHES_PER_POOLED = 4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a batch can hold; slots, patches and segments are shared by the rows of one pool."""
+
+    rows: int
+    positions: int
+    rows_per_pool: int
+    slots: int
+    patches: int
+    segments: int
+    labels: int
+    speech_positions: int
+    num_codebooks: int
+    num_mels: int
+    patch_values: int
+
+    @classmethod
+    def from_config(cls, config: Config) -> Budget:
+        data, group = config.data, config.data.rows_per_pool
+        return cls(
+            rows=data.rows,
+            positions=data.row_positions,
+            rows_per_pool=group,
+            slots=data.audio_slots * group,
+            patches=data.patches * group,
+            segments=data.max_segments * group,
+            labels=data.max_labels,
+            speech_positions=data.speech_positions,
+            num_codebooks=config.model.num_codebooks,
+            num_mels=config.model.audio.num_mels,
+            patch_values=3 * config.model.vision.patch_size**2,
+        )
+
+    @property
+    def num_pools(self) -> int:
+        return self.rows // self.rows_per_pool
+
+    def ever_fits(self, example: Example) -> bool:
+        return (
+            example.num_positions <= self.positions
+            and example.num_slots <= self.slots
+            and len(example.patches) <= self.patches
+        )
+
+
+@dataclass
+class _Pool:
+    slots: int = 0
+    patches: int = 0
+    audio_segments: int = 0
+    picture_segments: int = 0
+
+
+@dataclass
+class Packer:
+    """Places examples of one batch; `place` says whether there was room."""
+
+    budget: Budget
+    rows: list[list[Example]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rows = [[] for _ in range(self.budget.rows)]
+        self._free = [self.budget.positions] * self.budget.rows
+        self._pools = [_Pool() for _ in range(self.budget.num_pools)]
+
+    def place(self, example: Example) -> bool:
+        budget = self.budget
+        for row, free in enumerate(self._free):
+            pool = self._pools[row // budget.rows_per_pool]
+            if (
+                example.num_positions <= free
+                and pool.slots + example.num_slots <= budget.slots
+                and pool.patches + len(example.patches) <= budget.patches
+                and pool.audio_segments + (example.num_slots > 0) <= budget.segments
+                and pool.picture_segments + (len(example.patches) > 0) <= budget.segments
+            ):
+                self.rows[row].append(example)
+                self._free[row] -= example.num_positions
+                pool.slots += example.num_slots
+                pool.patches += len(example.patches)
+                pool.audio_segments += example.num_slots > 0
+                pool.picture_segments += len(example.patches) > 0
+                return True
+        return False
+
+    @property
+    def free_positions(self) -> int:
+        return sum(self._free)
+
+
+def assemble(packer: Packer, rng: np.random.Generator) -> Batch:
+    """The numpy batch of what `packer` holds; `rng` chooses the speech positions where there are too many."""
+    budget = packer.budget
+    timeline, media = _empty_timeline(budget), _empty_media(budget)
+    task = np.zeros((budget.rows, budget.positions), np.int32)
+    for pool in range(budget.num_pools):
+        filler = _PoolFiller(budget, media, pool)
+        for row in range(pool * budget.rows_per_pool, (pool + 1) * budget.rows_per_pool):
+            start = 0
+            for segment, example in enumerate(packer.rows[row], start=1):
+                part = slice(start, start + example.num_positions)
+                slot_offset, patch_offset = filler.add(example)
+                for name, values in example.fields.items():
+                    getattr(timeline, name)[row, part] = values
+                for name, offset in (("audio_index", slot_offset), ("patch_index", patch_offset)):
+                    indices = getattr(timeline, name)[row, part]
+                    indices[indices >= 0] += offset
+                timeline.segment_ids[row, part] = segment
+                task[row, part] = example.task
+                start = part.stop
+    speech_index = np.stack([_speech_positions(row, budget.speech_positions, rng) for row in timeline.codes_weight])
+    return Batch(timeline, media, speech_index, task)
+
+
+class _PoolFiller:
+    """Appends media to one pool and returns where they went."""
+
+    def __init__(self, budget: Budget, media: Media, pool: int):
+        self._budget, self._media, self._pool = budget, media, pool
+        self._slots = self._patches = self._audio_segments = self._picture_segments = 0
+
+    def add(self, example: Example) -> tuple[int, int]:
+        media, pool = self._media, self._pool
+        slot, patch = self._slots, self._patches
+        if example.num_slots:
+            part = slice(slot * MEL_FRAMES_PER_SLOT, (slot + example.num_slots) * MEL_FRAMES_PER_SLOT)
+            media.mel[pool, part] = example.mel
+            self._slots += example.num_slots
+            self._audio_segments += 1
+            media.mel_segment_ids[pool, slot : self._slots] = self._audio_segments
+            if 0 < len(example.labels) <= self._budget.labels:
+                media.ctc_labels[pool, self._audio_segments - 1, : len(example.labels)] = example.labels
+                media.ctc_weight[pool, self._audio_segments - 1] = 1.0
+        if len(example.patches):
+            self._patches += len(example.patches)
+            self._picture_segments += 1
+            media.patches[pool, patch : self._patches] = example.patches
+            media.patch_positions[pool, patch : self._patches] = example.patch_positions
+            media.patch_segment_ids[pool, patch : self._patches] = self._picture_segments
+        return slot, patch // PATCHES_PER_POOLED
+
+
+def _speech_positions(codes_weight: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to `count` positions of one row with code targets, drawn by their weight without replacement, in order."""
+    weight = codes_weight.max(-1)
+    positions = np.flatnonzero(weight)
+    if len(positions) > count:
+        keys = rng.random(len(positions)) ** (1.0 / weight[positions])
+        positions = np.sort(positions[np.argsort(-keys)[:count]])
+    return np.pad(positions, (0, count - len(positions)), constant_values=ABSENT).astype(np.int32)
+
+
+def _empty_timeline(budget: Budget) -> Timeline:
+    shape = (budget.rows, budget.positions)
+
+    def absent(*extra: int) -> np.ndarray:
+        return np.full(shape + extra, ABSENT, np.int32)
+
+    def zeros(*extra: int, dtype: type = np.int32) -> np.ndarray:
+        return np.zeros(shape + extra, dtype)
+
+    codebooks = budget.num_codebooks
+    return Timeline(
+        text=absent(),
+        text_target=zeros(),
+        text_weight=zeros(dtype=np.float32),
+        codes=absent(codebooks),
+        codes_target=zeros(codebooks),
+        codes_weight=zeros(codebooks, dtype=np.float32),
+        audio_index=absent(),
+        patch_index=absent(),
+        modality=zeros(),
+        position_ids=zeros(3),
+        segment_ids=zeros(),
+        user_vad=absent(),
+        turn_state=absent(),
+        event=zeros(),
+    )
+
+
+def _empty_media(budget: Budget) -> Media:
+    pools = budget.num_pools
+    return Media(
+        mel=np.zeros((pools, budget.slots * MEL_FRAMES_PER_SLOT, budget.num_mels), np.float32),
+        mel_segment_ids=np.zeros((pools, budget.slots), np.int32),
+        patches=np.zeros((pools, budget.patches, budget.patch_values), np.float32),
+        patch_positions=np.zeros((pools, budget.patches, 2), np.int32),
+        patch_segment_ids=np.zeros((pools, budget.patches), np.int32),
+        ctc_labels=np.zeros((pools, budget.segments, budget.labels), np.int32),
+        ctc_weight=np.zeros((pools, budget.segments), np.float32),
+    )

@@ -1,0 +1,136 @@
+"""Speech recognition and synthesis from the corpus: which clips there are, and what is heard of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from omni_jax.input_pipeline import augment, features
+from omni_jax.input_pipeline.codes import TAIL_FRAMES
+from omni_jax.input_pipeline.corpus import SpeechClip
+from omni_jax.input_pipeline.materials import Materials, TaskSource
+from omni_jax.input_pipeline.noise import add_background
+from omni_jax.input_pipeline.speech_tasks import (
+    ASR_DELAYS,
+    FRAME_MS,
+    TTS_DELAYS,
+    asr_example,
+    frame_asr_example,
+    frame_tts_example,
+    tts_example,
+)
+from omni_jax.input_pipeline.timeline import Example
+from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance, utterance
+from omni_jax.types import FRAME_LISTEN_SAMPLES
+
+LEAD_MS = (80.0, 400.0)  # silence before and after a clip
+TTS_TAIL_FRAMES = 3  # silence codes that are kept after a clip
+SLOWEST = 1.15  # room for clips that are played slower
+PROMPT_POSITIONS = 8
+
+
+def asr_source(materials: Materials) -> TaskSource:
+    """Everything that anybody says."""
+    clips = _that_fit(materials, _heard_clips(materials), extra_ms=2 * LEAD_MS[1])
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        spoken, lead_ms = _spoken(materials, clips[key], rng)
+        wav = _heard(materials, spoken, lead_ms, rng.uniform(*LEAD_MS), rng)
+        pieces, labels = materials.tokenizer.encode(spoken.clip.text), features.labels(spoken.clip.text)
+        return asr_example(_mel(materials, wav, rng), pieces, labels, materials.config.model.num_codebooks)
+
+    return TaskSource(len(clips), build)
+
+
+def frame_asr_source(materials: Materials) -> TaskSource:
+    """Clips with word times."""
+    longest_delay_ms = (max(ASR_DELAYS) + 6) * FRAME_MS
+    timed = [clip for clip in _heard_clips(materials) if clip.words]
+    clips = _that_fit(materials, timed, extra_ms=LEAD_MS[1] + longest_delay_ms)
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        spoken, lead_ms = _spoken(materials, clips[key], rng)
+        delay = int(rng.choice(list(ASR_DELAYS)))
+        wav = _heard(materials, spoken, lead_ms, (delay + 5) * FRAME_MS, rng)
+        words = [word._replace(end_ms=word.end_ms + round(lead_ms)) for word in spoken.words]
+        clean = np.zeros_like(wav)
+        start = round(lead_ms) * SAMPLES_PER_MS
+        clean[start : start + len(spoken.wav)] = spoken.wav
+        return frame_asr_example(
+            _mel(materials, wav, rng),
+            words,
+            features.voiced_frames(clean).astype(np.int32),
+            delay,
+            materials.tokenizer,
+            features.labels(spoken.clip.text),
+            materials.config.model.num_codebooks,
+        )
+
+    return TaskSource(len(clips), build)
+
+
+def tts_source(materials: Materials) -> TaskSource:
+    """The assistant's clips."""
+    clips, codes = _own_clips(materials), materials.speech_codes
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        clip = clips[key]
+        own = codes.clips[clip.id][: TTS_TAIL_FRAMES - TAIL_FRAMES]
+        return tts_example(materials.tokenizer.encode(clip.text), own, materials.config.model.acoustic_delay)
+
+    return TaskSource(len(clips), build)
+
+
+def frame_tts_source(materials: Materials) -> TaskSource:
+    """The assistant's clips; half of them without delay, as in a dialogue."""
+    clips, codes = _own_clips(materials), materials.speech_codes
+    later = [delay for delay in TTS_DELAYS if delay]
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        clip = clips[key]
+        delay = 0 if rng.random() < 0.5 else int(rng.choice(later))
+        own = codes.clips[clip.id][: TTS_TAIL_FRAMES - TAIL_FRAMES]
+        return frame_tts_example(
+            clip.words, own, codes.silence, delay, materials.config.model.acoustic_delay, materials.tokenizer
+        )
+
+    return TaskSource(len(clips), build)
+
+
+def _heard_clips(materials: Materials) -> list[SpeechClip]:
+    return materials.speech("user") + materials.speech("assistant")
+
+
+def _own_clips(materials: Materials) -> list[SpeechClip]:
+    extra_ms = (max(TTS_DELAYS) + TAIL_FRAMES) * FRAME_MS
+    return _that_fit(materials, materials.replies(), extra_ms)
+
+
+def _that_fit(materials: Materials, clips: list[SpeechClip], extra_ms: float) -> list[SpeechClip]:
+    """Clips whose slots, and text, have room in a row."""
+    data = materials.config.data
+    room_ms = min(data.audio_slots * data.rows_per_pool, data.row_positions) * FRAME_MS
+
+    def fits(clip: SpeechClip) -> bool:
+        text_ms = (len(materials.tokenizer.encode(clip.text)) + PROMPT_POSITIONS) * FRAME_MS
+        return clip.duration_ms * SLOWEST + extra_ms + text_ms <= room_ms
+
+    return [clip for clip in clips if fits(clip)]
+
+
+def _spoken(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> tuple[Utterance, float]:
+    """The clip and the silence before it in ms."""
+    return utterance(clip, rng if materials.augmented else None), float(round(rng.uniform(*LEAD_MS)))
+
+
+def _heard(
+    materials: Materials, spoken: Utterance, lead_ms: float, tail_ms: float, rng: np.random.Generator
+) -> Float[np.ndarray, "N"]:
+    wav = np.pad(spoken.wav, (round(lead_ms) * SAMPLES_PER_MS, round(tail_ms) * SAMPLES_PER_MS))
+    wav = np.pad(wav, (0, -len(wav) % FRAME_LISTEN_SAMPLES))
+    return add_background(rng, wav) if materials.augmented else wav
+
+
+def _mel(materials: Materials, wav: Float[np.ndarray, "N"], rng: np.random.Generator) -> Float[np.ndarray, "8A M"]:
+    mel = materials.log_mel(wav)
+    return augment.mask_mel(rng, mel) if materials.augmented else mel

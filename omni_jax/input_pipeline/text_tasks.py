@@ -1,0 +1,84 @@
+"""Tasks that need no frame grid and no audio: running text, captions, written questions about a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from omni_jax.input_pipeline import augment, features
+from omni_jax.input_pipeline.corpus import PICTURE_REPLY, Picture
+from omni_jax.input_pipeline.materials import Materials, TaskSource
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.input_pipeline.timeline import Example, Layout
+from omni_jax.types import Control
+
+CAPTIONS = ("{}", "a picture of {}", "this is {}")
+ANSWERS = ("it is {}", "that is {}", "i see {}")
+
+Patches = tuple[Float[np.ndarray, "P X"], Int[np.ndarray, "P 2"]]
+
+
+def text_example(pieces: Sequence[int], num_codebooks: int, max_positions: int) -> Example:
+    """BOS, the text, EOS; longer text is cut at `max_positions`, without EOS."""
+    ids = [*pieces, Control.EOS][: max_positions - 1]
+    return Layout(Task.TEXT, num_codebooks).text([Control.BOS]).text(ids, 1.0).finish()
+
+
+def caption_example(patches: Patches, caption: Sequence[int], num_codebooks: int) -> Example:
+    """Picture, CAPTION, the caption, EOS."""
+    layout = Layout(Task.CAPTION, num_codebooks).picture(*patches).text([Control.CAPTION])
+    return layout.text([*caption, Control.EOS], 1.0).finish()
+
+
+def picture_qa_example(patches: Patches, question: Sequence[int], answer: Sequence[int], num_codebooks: int) -> Example:
+    """Picture, written question, ANSWER, the answer, EOS; only the answer is a target."""
+    layout = Layout(Task.PICTURE_QA, num_codebooks).picture(*patches).text([*question, Control.ANSWER])
+    return layout.text([*answer, Control.EOS], 1.0).finish()
+
+
+def text_source(materials: Materials) -> TaskSource:
+    """One line of text an example."""
+    lines, longest = materials.text(), materials.config.data.row_positions
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        return text_example(materials.tokenizer.encode(lines[key]), materials.config.model.num_codebooks, longest)
+
+    return TaskSource(len(lines), build)
+
+
+def caption_source(materials: Materials) -> TaskSource:
+    """One picture an example; the caption is a phrase with its class."""
+    pictures = materials.pictures()
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        picture = pictures[key]
+        caption = materials.tokenizer.encode(str(rng.choice(CAPTIONS)).format(with_article(picture.label)))
+        return caption_example(picture_patches(materials, picture, rng), caption, materials.config.model.num_codebooks)
+
+    return TaskSource(len(pictures), build)
+
+
+def picture_qa_source(materials: Materials) -> TaskSource:
+    """One picture an example, with a question and an answer as they are spoken in the corpus, here in writing."""
+    pictures = materials.pictures()
+    questions = sorted({clip.text for clip in materials.speech("user") if clip.reply == PICTURE_REPLY})
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        picture = pictures[key]
+        question = materials.tokenizer.encode(questions[rng.integers(len(questions))])
+        answer = materials.tokenizer.encode(str(rng.choice(ANSWERS)).format(with_article(picture.label)))
+        patches = picture_patches(materials, picture, rng)
+        return picture_qa_example(patches, question, answer, materials.config.model.num_codebooks)
+
+    return TaskSource(len(pictures), build)
+
+
+def picture_patches(materials: Materials, picture: Picture, rng: np.random.Generator) -> Patches:
+    image = augment.vary_picture(rng, picture.image) if materials.augmented else picture.image
+    return features.patches(image, materials.config.model.vision)
+
+
+def with_article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

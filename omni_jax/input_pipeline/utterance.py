@@ -1,0 +1,68 @@
+"""A recorded clip made ready to be heard: at a speaking level, played faster or slower, with a pause put in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from omni_jax.input_pipeline import augment, features
+from omni_jax.input_pipeline.corpus import Span, SpeechClip
+from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
+
+SAMPLES_PER_MS = LISTEN_SAMPLE_RATE_HZ // 1000
+SPEED_RANGE = (0.9, 1.12)
+PAUSE_MS = (400.0, 1500.0)
+SPLICE_SAMPLES = 80  # 5 ms ramps where a pause is put in
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A clip cut to its voiced part, at 16 kHz and at speaking level. `pause_ms`: (start, end) of an inserted pause."""
+
+    clip: SpeechClip
+    wav: Float[np.ndarray, "N"]
+    words: tuple[Span, ...]
+    pause_ms: tuple[float, float] | None = None
+
+    @property
+    def duration_ms(self) -> float:
+        return len(self.wav) / SAMPLES_PER_MS
+
+
+def utterance(clip: SpeechClip, rng: np.random.Generator | None) -> Utterance:
+    """`rng` None: as it was recorded; otherwise at a random speed."""
+    wav = clip.wav()
+    first, last = features.voiced_samples(wav)
+    speed = 1.0 if rng is None else rng.uniform(*SPEED_RANGE)
+    wav = wav[first:last]
+    if rng is not None:
+        wav = augment.change_speed(wav, speed)
+    shift_ms, duration_ms = first / SAMPLES_PER_MS, len(wav) / SAMPLES_PER_MS
+
+    def moved(ms: int) -> int:
+        return round(min(max((ms - shift_ms) / speed, 0.0), duration_ms))
+
+    words = tuple(Span(word.text, moved(word.start_ms), moved(word.end_ms)) for word in clip.words)
+    return Utterance(clip, augment.at_level(wav, augment.SPEECH_LEVEL_DBFS), words)
+
+
+def with_pause(spoken: Utterance, rng: np.random.Generator) -> Utterance:
+    """Silence of 0.4 to 1.5 s between two words; the clip needs word times and at least two words."""
+    boundary = int(rng.integers(1, len(spoken.words)))
+    gap = (spoken.words[boundary - 1].end_ms + spoken.words[boundary].start_ms) // 2
+    cut = gap * SAMPLES_PER_MS
+    pause = round(rng.uniform(*PAUSE_MS))
+    before, after = spoken.wav[:cut].copy(), spoken.wav[cut:].copy()
+    ramp = np.linspace(1.0, 0.0, SPLICE_SAMPLES, dtype=np.float32)
+    before[-SPLICE_SAMPLES:] *= ramp[: len(before)]
+    after[:SPLICE_SAMPLES] *= ramp[::-1][: len(after)]
+    later = tuple(Span(w.text, w.start_ms + pause, w.end_ms + pause) for w in spoken.words[boundary:])
+    silence = np.zeros(pause * SAMPLES_PER_MS, np.float32)
+    return replace(
+        spoken,
+        wav=np.concatenate([before, silence, after]),
+        words=spoken.words[:boundary] + later,
+        pause_ms=(float(gap), float(gap + pause)),
+    )

@@ -1,0 +1,154 @@
+"""The stream of batches: exact resume, shares, packing, and what it refuses."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from omni_jax.errors import UserError
+from omni_jax.input_pipeline.loader import make_codec_loader, make_loader, realised_shares
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.types import ABSENT, Modality
+
+ALL_TASKS = {
+    "text": 0.2, "asr": 0.1, "tts": 0.1, "frame_asr": 0.1, "frame_tts": 0.1, "caption": 0.1, "picture_qa": 0.1,
+    "dialogue": 0.2,
+}  # fmt: skip
+SHARE_TOLERANCE = 0.03
+
+
+def with_data(config, **changes):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+
+
+def leaves(batch):
+    for part in batch:
+        yield from part if isinstance(part, tuple) else (part,)
+
+
+def assert_same(first, second):
+    for a, b in zip(leaves(first), leaves(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def everything(config):
+    return with_data(config, tasks=ALL_TASKS)
+
+
+def test_resume_is_bit_identical(everything, codes):
+    loader = make_loader(everything, "train", codes)
+    for _ in range(3):
+        next(loader)
+    state = json.loads(json.dumps(loader.get_state()))
+    expected = [next(loader) for _ in range(3)]
+    loader.close()
+    resumed = make_loader(everything, "train", codes)
+    resumed.set_state(state)
+    for batch in expected:
+        assert_same(batch, next(resumed))
+    resumed.close()
+
+
+def test_state_is_of_the_last_batch_handed_out(everything, codes):
+    eager = make_loader(with_data(everything, prefetch=4), "train", codes)
+    lazy = make_loader(with_data(everything, prefetch=1), "train", codes)
+    for _ in range(2):
+        next(eager), next(lazy)
+    assert eager.get_state() == lazy.get_state()
+    eager.close()
+    lazy.close()
+
+
+def test_shares_of_positions_are_the_configured_ones(everything, codes):
+    loader = make_loader(everything, "train", codes)
+    counts = np.zeros(len(Task))
+    for _ in range(30):
+        counts += np.bincount(next(loader).task.ravel(), minlength=len(Task))
+    shares = counts[1:] / counts[1:].sum()
+    for name, share in ALL_TASKS.items():
+        assert shares[Task[name.upper()] - 1] == pytest.approx(share, abs=SHARE_TOLERANCE)
+        assert realised_shares(loader.get_state())[name] == pytest.approx(share, abs=SHARE_TOLERANCE)
+    loader.close()
+
+
+def test_rows_are_filled(everything, codes):
+    loader = make_loader(everything, "train", codes)
+    filled = np.mean([np.mean(next(loader).timeline.segment_ids > 0) for _ in range(10)])
+    loader.close()
+    assert filled > 0.8
+
+
+@pytest.mark.parametrize("rows_per_pool", [1, 2])
+def test_media_never_cross_a_segment(everything, codes, rows_per_pool):
+    loader = make_loader(with_data(everything, rows_per_pool=rows_per_pool), "train", codes)
+    for _ in range(5):
+        timeline, media, *_ = next(loader)
+        for row in range(len(timeline.text)):
+            pool = row // rows_per_pool
+            for index, ids in (
+                (timeline.audio_index[row], media.mel_segment_ids[pool]),
+                (timeline.patch_index[row], media.patch_segment_ids[pool][::4]),
+            ):
+                used = index != ABSENT
+                pairs = set(zip(timeline.segment_ids[row][used], ids[index[used]], strict=True))
+                assert all(media_segment > 0 for _, media_segment in pairs)
+                assert len({segment for segment, _ in pairs}) == len(pairs) == len({m for _, m in pairs})
+    loader.close()
+
+
+def test_padding_is_neither_carried_nor_a_target(everything, codes):
+    loader = make_loader(everything, "train", codes)
+    timeline, _, speech_index, task = next(loader)
+    loader.close()
+    padding = timeline.segment_ids == 0
+    assert padding.any()
+    assert not timeline.text_weight[padding].any() and not timeline.codes_weight[padding].any()
+    assert (timeline.text[padding] == ABSENT).all() and (timeline.modality[padding] == Modality.PADDING).all()
+    assert (task[padding] == Task.NONE).all()
+    last = np.diff(timeline.segment_ids, axis=1, append=0) != 0
+    assert not timeline.text_weight[last].any() and not timeline.codes_weight[last].any()
+    rows, slots = np.nonzero(speech_index != ABSENT)
+    assert timeline.codes_weight[rows, speech_index[rows, slots], 0].all()
+
+
+def test_speech_positions_are_bounded_and_in_order(everything, codes):
+    loader = make_loader(with_data(everything, speech_positions=16, tasks={"dialogue": 1.0}), "train", codes)
+    speech_index = next(loader).speech_index
+    loader.close()
+    assert speech_index.shape == (4, 16) and (np.diff(speech_index, axis=1) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": {"dialog": 1.0}}, "data.tasks has dialog"),
+        ({"tasks": {}}, "at least one task"),
+        ({"tasks": {"tts": 1.0}}, "training.codec_from"),
+        ({"tasks": {"asr": 1.0}, "audio_slots": 4}, "no data for task asr"),
+        ({"corpus": "nowhere"}, "no train split"),
+        ({"tokenizer": "nowhere/spm.model"}, "data.tokenizer"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(config, changes, message):
+    with pytest.raises(UserError, match=message):
+        next(make_loader(with_data(config, **changes), "train", None))
+
+
+def test_codec_batches_resume_and_carry_phones(config):
+    loader = make_codec_loader(config)
+    batches = [next(loader) for _ in range(3)]
+    assert batches[0].wav.shape == (4, 30_720) and batches[0].phones.shape == (4, 64)
+    assert batches[0].wav.dtype == np.float32 and batches[0].phones.dtype == np.int32
+    assert {0, 1} <= set(np.unique([batch.phones for batch in batches]))
+    resumed = make_codec_loader(config)
+    next(resumed)
+    state = json.loads(json.dumps(resumed.get_state()))
+    resumed.close()
+    again = make_codec_loader(config)
+    again.set_state(state)
+    for batch in batches[1:]:
+        assert_same(batch, next(again))
+    again.close()
+    loader.close()
