@@ -129,9 +129,9 @@ class CodecConfig:
     codebook_size: int = 512
     latent_dim: int = 32
     encoder_dim: int = 128
-    encoder_layers: tuple[int, int] = (3, 2)  # ConvNeXt blocks at 50 Hz, at 12.5 Hz
+    encoder_layers: tuple[int, int] = (2, 2)  # ConvNeXt blocks at 50 Hz, at 12.5 Hz
     decoder_dim: int = 192
-    decoder_layers: tuple[int, int, int] = (2, 4, 1)  # at 12.5 Hz, at 50 Hz, at the rate of the ISTFT frames
+    decoder_layers: tuple[int, int, int] = (2, 3, 1)  # at 12.5 Hz, at 50 Hz, at the rate of the ISTFT frames
     mlp_ratio: int = 3
     stft_window: int = 960  # encoder analysis, samples at 24 kHz
     stft_hop: int = 240
@@ -238,8 +238,8 @@ class CodecTrainingConfig:
     segment_samples: int = 30_720  # 1.28 s
     quantiser_start_step: int = 400
     adversarial_start_step: int = 10**9  # a discriminator costs 2-3 x a step
-    adversarial_samples: int = 15_360  # the discriminators hear a crop
-    discriminator_dim: int = 48
+    adversarial_samples: int = 11_520  # the discriminators hear a crop
+    discriminator_dim: int = 32
     discriminator_learning_rate: float = 1e-3
     latent_noise: float = 0.2  # share of each latent's standard deviation
     kmeans_batches: int = 48  # their latents give the first codebooks

@@ -11,7 +11,7 @@ from omni_jax.models.codec.discriminators import Judgement
 from omni_jax.types import ABSENT, SPEECH_SAMPLE_RATE_HZ
 
 # STFT window -> mel bands: fine in time to fine in frequency (DAC's ladder without its extremes, arXiv:2306.06546)
-MEL_LADDER = {128: 20, 256: 40, 512: 80, 1024: 160, 2048: 160}
+MEL_LADDER = {128: 20, 512: 80, 1024: 120, 2048: 160}
 LOG_FLOOR = 1e-4  # amplitude
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,18 +10,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from omni_jax.checkpoint import Checkpointer
-from omni_jax.config import CodecConfig, Config
+from omni_jax.config import CodecConfig, Config, OptimizerConfig
+from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.input_pipeline.loader import make_codec_loader
 from omni_jax.models import codec
 from omni_jax.nn.quantize import QuantizerState, kmeans_codebooks
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.training.gan_step import (
-    CodecBatch,
     CodecOptimizers,
     CodecOptState,
     init_discriminator,
@@ -28,7 +30,7 @@ from omni_jax.training.gan_step import (
     split_codebooks,
 )
 from omni_jax.training.loop import Run, StepFunction, resume, train
-from omni_jax.training.optimizer import make_optimizer
+from omni_jax.training.optimizer import learning_rate_schedule, skip_nonfinite
 from omni_jax.training.state import TrainState
 
 KMEANS_ITERATIONS = 20
@@ -38,7 +40,7 @@ _DISCRIMINATOR_KEY, _KMEANS_KEY = 1, 2  # folded into the run's key; 0 is the pa
 def train_codec(config: Config, workdir: str | Path) -> TrainState:
     """Trains, or goes on from the workdir's last checkpoint, to `config.training.steps`."""
     mesh = make_mesh(config.mesh, jax.devices())
-    loader = make_codec_loader(config)
+    loader = make_codec_loader(config, workdir=workdir)
     optimizers = make_optimizers(config)
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
     run = Run(config, Path(workdir), checkpointer)
@@ -48,27 +50,26 @@ def train_codec(config: Config, workdir: str | Path) -> TrainState:
     step = compile_codec_step(config, mesh, optimizers, state)
     state = train(run, state, with_kmeans_start(config, step, loader, int(state.step)), loader, config.data.rows)
     checkpointer.close()
+    loader.close()
     return state
 
 
 def make_optimizers(config: Config) -> CodecOptimizers:
-    """AdamW for both sides; the discriminators' runs on its own schedule, from where they start."""
-    key = jax.random.key(0)
-    trainable = split_codebooks(jax.eval_shape(functools.partial(codec.init_params, config.codec), key))[0]
-    discriminator = jax.eval_shape(functools.partial(init_discriminator, config), key)
+    """For both sides; the discriminators' schedule begins where they do."""
     steps = config.training.steps
     adversarial_steps = max(steps - config.codec_training.adversarial_start_step, 1)
     rate = config.codec_training.discriminator_learning_rate
-    return CodecOptimizers(
-        _optimizer(config, config.optimizer.learning_rate, steps, trainable),
-        _optimizer(config, rate, adversarial_steps, discriminator),
-    )
+    discriminator = dataclasses.replace(config.optimizer, learning_rate=rate)
+    return CodecOptimizers(_optimizer(config.optimizer, steps), _optimizer(discriminator, adversarial_steps))
 
 
-def _optimizer(config: Config, learning_rate: float, steps: int, params: Any) -> Any:
-    settings = config.optimizer.__class__(**{**vars(config.optimizer), "learning_rate": learning_rate})
-    matrices = jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-    return make_optimizer(settings, steps, matrices, jax.tree.map(lambda _: True, params))
+def _optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW over one flat vector: the step compiles in a fraction of the time that an update of each leaf takes.
+
+    Weight decay falls on all parameters alike, as in DAC's recipe (arXiv:2306.06546).
+    """
+    adamw = optax.adamw(learning_rate_schedule(cfg, steps), b1=cfg.beta1, b2=cfg.beta2, weight_decay=cfg.weight_decay)
+    return optax.flatten(skip_nonfinite(optax.chain(optax.clip_by_global_norm(cfg.clip_norm), adamw)))
 
 
 def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> TrainState:

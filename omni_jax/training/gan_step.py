@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from omni_jax.config import Config
+from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.models import codec
 from omni_jax.models.codec.discriminators import MultiResolutionDiscriminator
 from omni_jax.nn.quantize import Quantized, QuantizerState, ema_update, perplexity, quantize
@@ -23,13 +24,6 @@ from omni_jax.training import codec_losses
 from omni_jax.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
-
-
-class CodecBatch(NamedTuple):
-    """Speech segments with the phones of their 50 Hz sub-frames."""
-
-    wav: Float[Array, "B N"]  # 24 kHz, float32 in [-1, 1]
-    phones: Int[Array, "B N/480"]  # ABSENT where unknown
 
 
 class CodecOptState(NamedTuple):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from omni_jax import dsp
 
 WINDOWS = (256, 512, 1024)
-PATCH_FRAMES, PATCH_BINS = 2, 8
+PATCH_FRAMES, PATCH_BINS = 4, 8
 NUM_BLOCKS = 2
 COMPRESSION = 0.5  # exponent of the magnitude
 
@@ -46,7 +46,7 @@ class MixerBlock(nnx.Module):
 
 
 class SpectrogramDiscriminator(nnx.Module):
-    """Judges each patch of 2 frames x 8 bins of one resolution."""
+    """Judges each patch of 4 frames x 8 bins of one resolution."""
 
     def __init__(self, window: int, dim: int, *, rngs: nnx.Rngs) -> None:
         self.window = window
