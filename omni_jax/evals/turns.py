@@ -13,7 +13,6 @@ from omni_jax.evals.entries import entry, finite
 from omni_jax.evals.levels import energy_dbfs
 from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, LISTEN_SAMPLE_RATE_HZ, TurnState
 
-NOISE_SNR_DB = 10.0
 THRESHOLDS_DBFS = np.arange(-60.0, -14.0, 2.0)
 SILERO_THRESHOLD = 0.5
 SILERO_WINDOW_SAMPLES = 512
@@ -28,17 +27,6 @@ class TurnExample(NamedTuple):
     factors: dict[str, str]
 
 
-def with_noise(
-    wav: Float[np.ndarray, " N"], rng: np.random.Generator, snr_db: float = NOISE_SNR_DB
-) -> Float[np.ndarray, " N"]:
-    """Adds white noise `snr_db` below the level of the audible parts of `wav` (silence does not lower the noise)."""
-    levels = energy_dbfs(wav, FRAME_LISTEN_SAMPLES)
-    voiced = levels[levels > -45.0]
-    level = np.mean(10 ** (voiced / 10)) if len(voiced) else 1e-3
-    noise = rng.standard_normal(len(wav)) * np.sqrt(level * 10 ** (-snr_db / 10))
-    return (wav + noise).astype(np.float32)
-
-
 def turn_states(examples: Sequence[TurnExample]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`turn_f1`: F1 of each TurnState, averaged over the states that occur.
 
@@ -46,7 +34,8 @@ def turn_states(examples: Sequence[TurnExample]) -> tuple[dict[str, Any], list[d
     that is best in hindsight; `turn_f1_floor_silero`, the same from Silero's speech probability, when it is installed.
     """
     counts = np.array([_counts(e.states, e.predicted) for e in examples]).reshape(-1, 3, len(TurnState))
-    factors = {name: [e.factors[name] for e in examples] for name in ("question", "voice")}
+    names = examples[0].factors if examples else ("dialogue",)
+    factors = {name: [e.factors[name] for e in examples] for name in names}
     floor = max((_energy_f1(examples, threshold) for threshold in THRESHOLDS_DBFS), default=None) if examples else None
     metrics = entry("turn_f1", lambda index: macro_f1(counts[index].sum(0)), factors, floor=floor)
     metrics |= {f"turn_f1_{state.name.lower()}": _state_f1(counts, state) for state in TurnState}

@@ -40,9 +40,12 @@ class Cast:
         return wordings[zlib.crc32(question.text.encode()) % len(wordings)]
 
 
-def make_cast(materials: Materials) -> Cast:
-    """Raises UserError where the corpus has no question with an answer."""
-    replies = {clip.text: clip for clip in materials.replies()}
+def make_cast(materials: Materials, assistant: list[SpeechClip] | None = None) -> Cast:
+    """The split's users, and the answers of `assistant`; by default those with codes, which can be put on a stage.
+
+    Raises UserError where the corpus has no question with an answer.
+    """
+    replies = {clip.text: clip for clip in (materials.replies() if assistant is None else assistant)}
     picture_replies: dict[str, list[SpeechClip]] = {}
     for clip in sorted(replies.values(), key=lambda clip: clip.text):
         if is_picture_reply(clip):

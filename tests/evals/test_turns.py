@@ -3,20 +3,19 @@ import importlib.util
 import numpy as np
 import pytest
 
-from omni_jax.evals.turns import TurnExample, macro_f1, turn_states, with_noise
+from omni_jax.evals.turns import TurnExample, macro_f1, turn_states
 from omni_jax.types import ABSENT, TurnState
 
 from .waves import tone
 
-FACTORS = {"question": "q0", "voice": "v0"}
+FACTORS = {"dialogue": "0"}
 
 
-def example(predict=None, snr_db=None):
+def example():
     """1.6 s of silence, 1.6 s of a turn, 0.8 s of pause, 1.6 s of a turn."""
     wav = tone(((1600, 3200), (4000, 5600)), 5600, 16_000)
     states = np.repeat([TurnState.IDLE, TurnState.TURN, TurnState.PAUSE, TurnState.TURN], [20, 20, 10, 20])
-    wav = wav if snr_db is None else with_noise(wav, np.random.default_rng(0), snr_db)
-    return TurnExample(wav, states, states if predict is None else predict, FACTORS)
+    return TurnExample(wav, states, states, FACTORS)
 
 
 def test_macro_f1_is_the_mean_over_states_that_occur():
@@ -40,13 +39,6 @@ def test_absent_frames_are_not_counted():
     labels[50:] = ABSENT
     metrics, _ = turn_states([TurnExample(tone((), 5600, 16_000), labels, guess, FACTORS)])
     assert metrics["turn_f1"] == 1.0
-
-
-def test_noise_has_the_asked_level():
-    clean = tone(((1600, 3200),), 5600, 16_000)
-    noise = with_noise(clean, np.random.default_rng(0), 10.0) - clean
-    speech_power = np.mean(clean[1600 * 16 : 3200 * 16] ** 2)
-    assert 10 * np.log10(speech_power / np.mean(noise**2)) == pytest.approx(10.0, abs=0.2)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("faster_whisper") is None, reason="faster-whisper carries Silero")

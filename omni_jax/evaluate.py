@@ -1,0 +1,91 @@
+"""Evaluates a trained model on held-out pictures, questions, voices and dialogues.
+
+python -m omni_jax.evaluate --config=configs/eval.py:tiny --workdir=runs/quickstart
+
+Prints the metrics as a table; writes `evaluation/metrics.json` (the metrics), `evaluation/records.json` (every
+example), `evaluation/scenes/` and `samples/*.wav` (calls to hear) into the workdir.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from omni_jax.config import EvalConfig, from_dict
+from omni_jax.errors import UserError, run_main
+from omni_jax.evals.files import METRICS_FILE, RECORDS_FILE, SAMPLES, SCENES, evaluation_directory, write_json
+from omni_jax.evals.run import Evaluation, run_evaluation
+from omni_jax.evals.scenes import write_sample, write_scene
+from omni_jax.export.bundle import Bundle, load_bundle
+from omni_jax.report.marks import MARKS, formatted, is_met, mark_value
+from omni_jax.train import read_flags, use_compilation_cache
+
+SAMPLE_SUFFIX = "_0"  # the first scene of each kind becomes a sample file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    values, workdir = read_flags(sys.argv if arguments is None else ["evaluate", *arguments], "configs/eval.py:tiny")
+    use_compilation_cache()
+    evaluate(from_dict(EvalConfig, values.to_dict()), workdir)
+    return 0
+
+
+def evaluate(config: EvalConfig, workdir: str | Path) -> dict[str, Any]:
+    """Runs the evaluation, prints its table, writes its files into `workdir` and returns the metrics.
+
+    Raises UserError where there is no trained model in `workdir` or it can't be written.
+    """
+    workdir, console, start = Path(workdir), Console(), time.perf_counter()
+    bundle = load_bundle(workdir)
+    result = run_evaluation(bundle, config, workdir, lambda line: console.print(f"[dim]{line}[/dim]"))
+    seconds = time.perf_counter() - start
+    metrics = result.metrics | {"evaluation_seconds": seconds, "checkpoint_step": bundle.step}
+    try:
+        _write(workdir, metrics, result, bundle)
+    except OSError as error:
+        raise UserError(f"{workdir} can't be written ({error.strerror}): make room or check the permissions") from error
+    console.print(metrics_table(metrics))
+    console.print(f"evaluated in {seconds:.0f} s: {evaluation_directory(workdir) / METRICS_FILE}")
+    return metrics
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    table = Table(title="held-out material", title_justify="left")
+    for name in ("metric", "value", "95 % interval", "floor", "ceiling", "mark", "examples"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for mark in MARKS:
+        low, high = (formatted(bound, mark.unit) for bound in metrics[f"{mark.key}_ci"])
+        met, wanted = is_met(mark, metrics), mark_value(mark, metrics)
+        colour = {True: "green", False: "red", None: "default"}[met]
+        table.add_row(
+            mark.key,
+            f"[{colour}]{formatted(metrics[mark.key], mark.unit)}[/{colour}]",
+            f"{low} to {high}",
+            formatted(metrics[f"{mark.key}_floor"], mark.unit),
+            formatted(metrics.get(f"{mark.key}_ceiling"), mark.unit),
+            "" if wanted is None else f"{'≥' if mark.higher_is_better else '≤'} {formatted(wanted, mark.unit)}",
+            metrics.get(f"{mark.key}_skipped") or str(metrics[f"{mark.key}_num_examples"]),
+        )
+    return table
+
+
+def _write(workdir: Path, metrics: Mapping[str, Any], result: Evaluation, bundle: Bundle) -> None:
+    directory, vocabulary = evaluation_directory(workdir), bundle.vocabulary()
+    shutil.rmtree(directory / SCENES, ignore_errors=True)
+    for scene in result.scenes:
+        write_scene(directory / SCENES / scene.name, scene, vocabulary)
+        if scene.name.endswith(SAMPLE_SUFFIX):
+            write_sample(workdir / SAMPLES / f"{scene.name.removesuffix(SAMPLE_SUFFIX)}.wav", scene)
+    write_json(directory / RECORDS_FILE, result.records)
+    write_json(directory / METRICS_FILE, metrics)
+
+
+if __name__ == "__main__":
+    run_main(main)
