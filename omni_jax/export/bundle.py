@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def load_bundle(path: str | Path) -> Bundle:
         )
     manifest = load_manifest(stage)
     config, params = load_params(stage)
-    _, codec_params = load_codec(_codec_workdir(path, stage, config), manifest.codec_sha256)
+    codec_config, codec_params = load_codec(_codec_workdir(path, stage, config), manifest.codec_sha256)
+    config = dataclasses.replace(config, codec=codec_config.codec)
     return Bundle(config, params, codec_params, _read_tokenizer(config), manifest.step)
 
 

@@ -29,7 +29,7 @@ class Recording(NamedTuple):
 def read_recording(path: str | Path) -> Recording:
     """Reads WAV, FLAC, Ogg or MP3 as 16 kHz mono; resampling and mixing are noted. Raises UserError."""
     path = Path(path)
-    _require_file(path, MAX_BYTES, "audio")
+    require_file(path, MAX_BYTES, "audio")
     _require_whole_wav(path)
     wav, sample_rate_hz = _decode(path)
     notes = []
@@ -73,7 +73,7 @@ def require_writable(path: str | Path) -> None:
         raise UserError(f"{path}: the directory {path.parent} is not writable: give another --out")
 
 
-def _require_file(path: Path, max_bytes: int, kind: str) -> None:
+def require_file(path: Path, max_bytes: int, kind: str) -> None:
     if not path.exists():
         raise UserError(f"{path}: no such file: check the path of the {kind}")
     if not path.is_file():

@@ -13,13 +13,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from omni_jax.config import CodecConfig, ModelConfig
+from omni_jax.models import omni_streaming
 from omni_jax.models.omni_streaming import Sampling
-from omni_jax.streaming.prefix import Picture, prefill_prefix, prefix_slots
+from omni_jax.streaming.prefix import Picture, prefix_batch, prefix_slots
 from omni_jax.streaming.tick import (
     TickConfig,
     TickOutput,
     TickState,
     Weights,
+    begin,
     init_tick,
     jit_init_tick,
     jit_tick,
@@ -110,10 +112,11 @@ class BatchSession:
         self._state = _replace_rows(self._axes(), self._state, fresh, np.asarray(rows, bool))
 
     def _initial_state(self, pictures: Sequence[Picture | None], seed: int) -> TickState:
-        slots = prefix_slots(self._config.model)
-        key = jax.random.key(seed)
-        state = jit_init_tick(self._config, self._weights, self.rows, self._cache_frames, slots, key)
-        return state._replace(model=prefill_prefix(self._config.model, self._weights.model, state.model, pictures))
+        config, weights = self._config, self._weights
+        slots = prefix_slots(config.model)
+        state = jit_init_tick(config, weights, self.rows, self._cache_frames, slots, jax.random.key(seed))
+        prefix = prefix_batch(config.model, pictures)
+        return begin(state._replace(model=omni_streaming.prefill(config.model, weights.model, state.model, prefix)))
 
     def _axes(self) -> tuple[int | None, ...]:
         """Batch axis of every leaf of the state: the one whose length follows the number of rows."""

@@ -66,6 +66,14 @@ def init_tick(
     )
 
 
+@jax.jit
+def begin(state: TickState) -> TickState:
+    """After the prefix has been read: it has already chosen codebook 0 of the first frame."""
+    codes = state.model.codes
+    undelay, _, _ = undelay_step(state.undelay, codes, codes[:, 0] >= 0)
+    return state._replace(undelay=undelay)
+
+
 def tick(
     config: TickConfig,
     weights: Weights,

@@ -1,4 +1,4 @@
-"""Voice activity: an energy detector (the floor that a learned one must beat) and turn events from TurnHead's output."""
+"""Voice activity: an energy detector (the floor that a learned one must beat) and turn events from TurnHead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frame_level_dbfs(
 def energy_vad(
     wav: Float[np.ndarray, " N"], threshold_db: float = 9.0, floor_dbfs: float = -55.0, release_db_s: float = 3.0
 ) -> Bool[np.ndarray, " T"]:
-    """Speech where a frame's level exceeds a tracked noise level by `threshold_db`; causal, one decision an 80 ms frame.
+    """Speech where a frame's level exceeds a tracked noise level by `threshold_db` (causal, per 80 ms).
 
     The noise level falls at once and rises by `release_db_s`; it never falls below `floor_dbfs`, so that the first
     sound after digital silence does not count by itself.

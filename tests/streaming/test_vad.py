@@ -35,5 +35,5 @@ def test_turn_events_are_dated_by_hysteresis():
 
 
 def test_thresholds_are_checked():
-    with pytest.raises(ValueError, match="offset=0.7, onset=0.6"):
+    with pytest.raises(ValueError, match=r"offset=0\.7, onset=0\.6"):
         TurnDetector(onset=0.6, offset=0.7)
