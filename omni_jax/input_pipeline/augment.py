@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
-import soxr
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 
 SPEECH_LEVEL_DBFS = -26.0  # of active speech, before a random gain
+NOISE_SAMPLES = 30 * LISTEN_SAMPLE_RATE_HZ
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
 
 Wav = Float[np.ndarray, "N"]
@@ -33,16 +35,19 @@ def change_speed(wav: Wav, factor: float) -> Wav:
     return np.interp(positions, np.arange(len(wav)), wav).astype(np.float32)
 
 
-def white_noise(rng: np.random.Generator, num_samples: int) -> Wav:
-    return rng.standard_normal(num_samples, dtype=np.float32)
+@functools.lru_cache(maxsize=1)
+def noise_table() -> Float[np.ndarray, "2 N"]:
+    """Half a minute of white and of pink (1/f) noise of unit level, made once: spectra are dear, offsets are free."""
+    white = np.random.default_rng(0).standard_normal(NOISE_SAMPLES, dtype=np.float32)
+    spectrum = np.fft.rfft(white) / np.sqrt(np.maximum(np.arange(NOISE_SAMPLES // 2 + 1), 20.0))
+    pink = np.fft.irfft(spectrum, NOISE_SAMPLES).astype(np.float32)
+    return np.stack([white, pink / rms(pink)])
 
 
-def pink_noise(rng: np.random.Generator, num_samples: int) -> Wav:
-    """1/f noise of unit level, shaped in the frequency domain."""
-    spectrum = np.fft.rfft(white_noise(rng, num_samples))
-    spectrum /= np.sqrt(np.maximum(np.arange(len(spectrum)), 20.0))
-    noise = np.fft.irfft(spectrum, num_samples).astype(np.float32)
-    return noise / max(rms(noise), 1e-6)
+def steady_noise(rng: np.random.Generator, num_samples: int) -> Wav:
+    """White or pink noise of unit level."""
+    table = noise_table()[rng.integers(2)]
+    return np.take(table, np.arange(num_samples) + rng.integers(NOISE_SAMPLES), mode="wrap")
 
 
 def babble(rng: np.random.Generator, wavs: list[Wav], num_samples: int) -> Wav:
@@ -66,10 +71,6 @@ def echo(rng: np.random.Generator, own_wav: Wav) -> Wav:
     delay = int(rng.uniform(0.1, 0.5) * LISTEN_SAMPLE_RATE_HZ)
     delayed = np.concatenate([np.zeros(delay, np.float32), own_wav])[: len(own_wav)]
     return delayed * np.float32(rng.uniform(0.05, 0.2))
-
-
-def to_listen_rate(wav: Wav, sample_rate_hz: int) -> Wav:
-    return soxr.resample(wav, sample_rate_hz, LISTEN_SAMPLE_RATE_HZ).astype(np.float32)
 
 
 def mask_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[np.ndarray, "8A M"]:

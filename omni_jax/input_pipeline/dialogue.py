@@ -2,8 +2,8 @@
 
 A dialogue is a pure function of its random generator. The user asks; the assistant's first voiced frame comes a fixed
 number of frames after the user's last voiced one, so that *when* to answer can be learned; while it speaks, the user
-may interrupt, and as often something happens that is no interruption (backchannel, noise, side talk, the assistant's own
-echo). Recipes: arXiv:2410.00037 section 4.2, arXiv:2408.02622.
+may interrupt, and as often something happens that is no interruption (backchannel, noise, side talk, the assistant's
+own echo). Recipes: arXiv:2410.00037 section 4.2, arXiv:2408.02622.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def dialogue_source(materials: Materials) -> TaskSource:
 
 
 def dialogue_example(materials: Materials, cast: Cast, key: int, rng: np.random.Generator) -> Example:
-    """DIALOGUE, maybe a picture, then the frames of one or two turns."""
+    """Maybe a picture, DIALOGUE, then the frames of one or two turns."""
     picture, scene = play(materials, cast, key, rng)
     wav = scene.user + scene.echo
     if materials.augmented:
@@ -82,10 +82,10 @@ def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], pat
         turn_state=scene.turn_state,
         event=scene.event,
     )
-    layout = Layout(Task.DIALOGUE, model.num_codebooks).text([Control.DIALOGUE])
+    layout = Layout(Task.DIALOGUE, model.num_codebooks)
     if patches is not None:
         layout.picture(*patches)
-    return layout.frames(frames, materials.log_mel(wav)).finish(features.labels(" ".join(scene.transcript)))
+    return layout.text([Control.DIALOGUE]).frames(frames, materials.log_mel(wav)).finish(features.labels(" ".join(scene.transcript)))
 
 
 def talkers(cast: Cast, rng: np.random.Generator) -> list[Float[np.ndarray, "N"]]:

@@ -12,16 +12,16 @@ Wav = Float[np.ndarray, "N"]
 SNR_DB = (8.0, 30.0)
 GAIN_DB = (-12.0, 6.0)
 NOISY_SHARE = 0.6
+BABBLE_SHARE = 0.33
 TELEPHONE_SHARE = 0.15
 QUIET_ROOM_DBFS = -62.0
 
 
 def background(rng: np.random.Generator, num_samples: int, talkers: list[Wav]) -> Wav:
     """White, pink or (given recordings of talkers) babble noise of unit level."""
-    kind = rng.integers(3 if talkers else 2)
-    if kind == 2:
+    if talkers and rng.random() < BABBLE_SHARE:
         return augment.babble(rng, talkers, num_samples)
-    return augment.white_noise(rng, num_samples) if kind == 0 else augment.pink_noise(rng, num_samples)
+    return augment.steady_noise(rng, num_samples)
 
 
 def add_noise(rng: np.random.Generator, wav: Wav, snr_db: float, talkers: list[Wav]) -> Wav:

@@ -107,11 +107,7 @@ class Layout:
         return self
 
     def frames(self, frames: Frames, mel: Float[Array, "8F M"] | None, modality: Modality = Modality.FRAME) -> Layout:
-        """Steps of the frame grid (or own speech alone, with modality SPEECH).
-
-        The first step of a grid is where a stream starts: nothing has been sampled yet, so it carries no codes, and
-        neither its text nor its codes are targets.
-        """
+        """Steps of the frame grid (or own speech alone, with modality SPEECH)."""
         num_frames = len(frames.text)
         chunk = self._chunk(num_frames, modality)
         chunk["text"][:] = frames.text
@@ -119,8 +115,6 @@ class Layout:
         if frames.codes is not None:
             chunk["codes"][:] = frames.codes
             chunk["codes_weight"][:] = frames.codes_weight[:, None] * (frames.codes >= 0)
-        if modality == Modality.FRAME:
-            chunk["codes"][0], chunk["codes_weight"][0], chunk["text_weight"][0] = ABSENT, 0.0, 0.0
         for name in ("user_vad", "turn_state", "event"):
             if getattr(frames, name) is not None:
                 chunk[name][:] = getattr(frames, name)
