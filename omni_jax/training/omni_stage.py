@@ -17,10 +17,10 @@ from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.parallel.sharding import param_shardings
-from omni_jax.training.loop import Run, resume, train
+from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import make_optimizer, trainable_mask
 from omni_jax.training.speech_codes import load_or_build_code_cache
-from omni_jax.training.state import TrainState, init_state, replace_params
+from omni_jax.training.state import TrainState, fresh_state, init_state
 from omni_jax.training.step import compile_step
 from omni_jax.types import Batch
 
@@ -32,24 +32,28 @@ def train_omni(config: Config, workdir: Path) -> None:
     Raises UserError for a configuration, codec or starting point that does not fit.
     """
     config, codec_params = with_codec(config)
-    codes = load_or_build_code_cache(config, codec_params) if codec_params is not None else None
-    codec_sha256 = params_sha256(codec_params) if codec_params is not None else ""
+    has_codec = codec_params is not None
+    codes = load_or_build_code_cache(config, codec_params, workdir) if has_codec else None
     mesh = make_mesh(config.mesh)
     optimizer = omni_optimizer(config)
-    state = init_state(
-        lambda key: omni.init_params(config.model, key),
-        optimizer,
-        config.seed,
-        state_shardings(config, mesh, optimizer),
-    )
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
-    run = Run(config, workdir, checkpointer, codec_sha256)
-    loader = make_loader(config, "train", codes)
-    if checkpointer.latest_step() is None and config.training.init_from:
-        state = replace_params(state, starting_params(config))
-    state = resume(run, state, loader)
+    run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "")
+    loader = make_loader(config, "train", codes, workdir)
+    state = starting_state(run, mesh, optimizer, loader)
     train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
     checkpointer.close()
+    loader.close()
+
+
+def starting_state(run: Run, mesh: Mesh, optimizer: optax.GradientTransformation, loader: Loader) -> TrainState:
+    """The workdir's last checkpoint, else the parameters of `training.init_from`, else random ones."""
+    config = run.config
+    abstract = abstract_state(config, mesh, optimizer)
+    if run.checkpointer.latest_step() is not None:
+        return resume(run, abstract, loader)
+    if config.training.init_from:
+        return fresh_state(starting_params(config), optimizer, config.seed, abstract)
+    return init_state(lambda key: omni.init_params(config.model, key), optimizer, config.seed, abstract)
 
 
 def with_codec(config: Config) -> tuple[Config, Any]:
@@ -90,19 +94,17 @@ def _is_embedding(path: tuple[Any, ...]) -> bool:
     return any("embed" in jax.tree_util.keystr((key,)) for key in path)
 
 
-def state_shardings(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> TrainState:
-    """Parameters by the rule table, each optimizer moment like its parameter, counters everywhere."""
+def abstract_state(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes, dtypes and shardings: parameters by the rule table, moments like them, the rest everywhere."""
     everywhere = NamedSharding(mesh, PartitionSpec())
-    params = param_shardings(mesh, omni.param_axes(config.model))
-    abstract = jax.eval_shape(lambda: omni.init_params(config.model, jax.random.key(0)))
+    placed = lambda leaf, sharding=everywhere: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
+    shardings = param_shardings(mesh, omni.param_axes(config.model))
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = jax.tree.map(placed, jax.eval_shape(lambda: omni.init_params(config.model, jax.random.key(0))), shardings)
     opt_state = optax.tree_utils.tree_map_params(
-        optimizer,
-        lambda _, sharding: sharding,
-        jax.eval_shape(optimizer.init, abstract),
-        params,
-        transform_non_params=lambda _: everywhere,
+        optimizer, placed, jax.eval_shape(optimizer.init, params), shardings, transform_non_params=placed
     )
-    return TrainState(params, opt_state, everywhere, everywhere)
+    return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key))
 
 
 def compile_on_first_batch(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

@@ -12,17 +12,21 @@ from jaxtyping import Float, Int
 from omni_jax.checkpoint import params_sha256
 from omni_jax.config import Config
 from omni_jax.input_pipeline.codes import CodeCache, build_code_cache, file_name
-from omni_jax.input_pipeline.corpus import Source, load_speech
+from omni_jax.input_pipeline.corpus import SPLITS, load_speech
+from omni_jax.input_pipeline.materials import corpus_source
 from omni_jax.models import codec
 from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
 
 
-def load_or_build_code_cache(config: Config, codec_params: Any) -> CodeCache:
-    """The cache of `config.data.corpus` under the codec in `training.codec_from`, in that codec's workdir."""
+def load_or_build_code_cache(config: Config, codec_params: Any, workdir: str | Path) -> CodeCache:
+    """The cache of `config.data.corpus` under the codec in `training.codec_from`, in that codec's workdir.
+
+    Bad records are written to `workdir`/quarantine.jsonl.
+    """
     sha256 = params_sha256(codec_params)
     directory = Path(config.training.codec_from) / "codes"
-    source = Source(config.data.corpus, config.data.max_bad_fraction)
-    speech = load_speech(source, "train", SPEECH_SAMPLE_RATE_HZ)
+    source = corpus_source(config, workdir)
+    speech = [clip for split in SPLITS for clip in load_speech(source, split, SPEECH_SAMPLE_RATE_HZ)]
     clips = {clip.id: clip.wav() for clip in speech if clip.role == "assistant"}
     if (directory / file_name(sha256)).exists():
         cache = CodeCache.load(directory, sha256)
