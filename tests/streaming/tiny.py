@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from models.tiny import MODEL
 
 from omni_jax.config import CodecConfig
@@ -25,8 +27,17 @@ CODEC = CodecConfig(
 
 @functools.cache
 def weights():
-    """(model parameters, codec parameters); untrained codebooks are zero, so they are drawn here."""
-    params = jax.jit(omni.init_params, static_argnums=0)(MODEL, jax.random.key(0))
-    codec_params = jax.jit(codec.init_params, static_argnums=0)(CODEC, jax.random.key(1))
-    shape = codec_params["codebooks"].shape
-    return params, codec_params | {"codebooks": jax.random.normal(jax.random.key(2), shape)}
+    """(model parameters, codec parameters) of about unit gain, drawn by numpy: initialisers take long to compile."""
+    params = jax.eval_shape(lambda: omni.init_params(MODEL, jax.random.key(0)))
+    codec_params = jax.eval_shape(lambda: codec.init_params(CODEC, jax.random.key(0)))
+    return _draw(params, 0), _draw(codec_params, 1)
+
+
+def _draw(shapes, seed: int):
+    rng = np.random.default_rng(seed)
+
+    def leaf(shape: jax.ShapeDtypeStruct) -> jax.Array:
+        fan_in = shape.shape[-2] if len(shape.shape) > 1 else 1
+        return jnp.asarray(rng.standard_normal(shape.shape) * fan_in**-0.5, shape.dtype)
+
+    return jax.tree.map(leaf, shapes)
