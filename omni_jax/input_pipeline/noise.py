@@ -14,7 +14,9 @@ GAIN_DB = (-12.0, 6.0)
 NOISY_SHARE = 0.6
 BABBLE_SHARE = 0.33
 TELEPHONE_SHARE = 0.15
+DIGITAL_SILENCE_SHARE = 0.1
 QUIET_ROOM_DBFS = -62.0
+ROOM_DB = (-20.0, 4.0)  # against a quiet room
 
 
 def background(rng: np.random.Generator, num_samples: int, talkers: list[Wav]) -> Wav:
@@ -32,8 +34,12 @@ def add_noise(rng: np.random.Generator, wav: Wav, snr_db: float, talkers: list[W
 
 def add_background(rng: np.random.Generator, wav: Wav, talkers: list[Wav] | None = None) -> Wav:
     """What the microphone sends of a track at speaking level: noise, then gain, sometimes a telephone line."""
-    snr_db = rng.uniform(*SNR_DB) if rng.random() < NOISY_SHARE else augment.SPEECH_LEVEL_DBFS - QUIET_ROOM_DBFS
-    wav = add_noise(rng, wav, snr_db, talkers or [])
+    room = rng.random()
+    if room < NOISY_SHARE:
+        wav = add_noise(rng, wav, rng.uniform(*SNR_DB), talkers or [])
+    elif room < 1.0 - DIGITAL_SILENCE_SHARE:
+        quiet_dbfs = QUIET_ROOM_DBFS + rng.uniform(*ROOM_DB)
+        wav = add_noise(rng, wav, augment.SPEECH_LEVEL_DBFS - quiet_dbfs, [])
     wav = wav * np.float32(10.0 ** (rng.uniform(*GAIN_DB) / 20.0))
     if rng.random() < TELEPHONE_SHARE:
         wav = augment.telephone(wav)

@@ -64,7 +64,7 @@ def test_state_is_of_the_last_batch_handed_out(everything, codes):
 def test_shares_of_positions_are_the_configured_ones(everything, codes):
     loader = make_loader(everything, "train", codes)
     counts = np.zeros(len(Task))
-    for _ in range(30):
+    for _ in range(15):
         counts += np.bincount(next(loader).task.ravel(), minlength=len(Task))
     shares = counts[1:] / counts[1:].sum()
     for name, share in ALL_TASKS.items():
@@ -75,7 +75,7 @@ def test_shares_of_positions_are_the_configured_ones(everything, codes):
 
 def test_rows_are_filled(everything, codes):
     loader = make_loader(everything, "train", codes)
-    filled = np.mean([np.mean(next(loader).timeline.segment_ids > 0) for _ in range(10)])
+    filled = np.mean([np.mean(next(loader).timeline.segment_ids > 0) for _ in range(5)])
     loader.close()
     assert filled > 0.8
 
@@ -83,7 +83,7 @@ def test_rows_are_filled(everything, codes):
 @pytest.mark.parametrize("rows_per_pool", [1, 2])
 def test_media_never_cross_a_segment(everything, codes, rows_per_pool):
     loader = make_loader(with_data(everything, rows_per_pool=rows_per_pool), "train", codes)
-    for _ in range(5):
+    for _ in range(2):
         timeline, media, *_ = next(loader)
         for row in range(len(timeline.text)):
             pool = row // rows_per_pool
