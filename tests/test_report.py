@@ -14,7 +14,7 @@ from omni_jax.evals.latency import first_audio, real_time
 from omni_jax.evals.scenes import Scene, stereo, write_scene
 from omni_jax.report.marks import MARKS, formatted, is_met
 from omni_jax.report.strip import words_with_times
-from omni_jax.report.summary import STAGES
+from omni_jax.report.summary import STAGES, read_stages, summary
 from omni_jax.report.write import write_report
 from omni_jax.types import Control
 
@@ -44,7 +44,7 @@ def make_scene(name, kind, event_ms=None):
     user = noise_burst([(0.3, 1.6)] + ([(3.2, 3.8)] if event_ms else []), 8, 16_000)
     picture = np.zeros((64, 64, 3), np.float32)
     picture[16:48, 16:48] = (0.9, 0.5, 0.2)
-    call = Call(kind, user, picture if kind == "picture" else None, "what is this", "it is a dog", "dog", {})
+    call = Call(kind, user, picture if kind == "picture" else None, "what <is this>", "it is a dog", "dog", {})
     call = call._replace(target_wav=noise_burst([(0, 1.2)], 1.2, 24_000))
     ids = np.full(frames, int(Control.LISTEN))
     ids[24:46] = Control.WAIT
@@ -71,8 +71,7 @@ def make_metrics():
     return metrics | {"evaluation_seconds": 100.0}, {"latency": records}
 
 
-@pytest.fixture
-def run(tmp_path):
+def make_run(tmp_path):
     """A workdir as training and evaluation leave it."""
     for number, stage in enumerate(STAGES):
         directory = tmp_path / stage
@@ -93,8 +92,17 @@ def run(tmp_path):
     return tmp_path
 
 
-def test_report_json_has_metrics_costs_and_losses(run):
-    write_report(run)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return write_report(run).read_text()
+
+
+def test_report_json_has_metrics_costs_and_losses(run, page):
     report = json.loads((run / "report.json").read_text())
     assert report["wall_seconds"] == 1100.0 and report["peak_memory_bytes"] == 5_000_000_000
     assert report["align_first_loss"] == pytest.approx(5 * np.exp(-10 / 300) + 2)
@@ -103,15 +111,7 @@ def test_report_json_has_metrics_costs_and_losses(run):
         assert {mark.key, f"{mark.key}_num_examples", f"{mark.key}_ci", f"{mark.key}_floor"} <= set(report), mark.key
 
 
-def test_without_resources_the_stages_seconds_are_summed(run):
-    (run / "resources.json").unlink()
-    write_report(run)
-    report = json.loads((run / "report.json").read_text())
-    assert report["wall_seconds"] == pytest.approx(4 * 200 + 100) and report["peak_memory_bytes"] is None
-
-
-def test_page_is_one_file_with_pictures_and_players(run):
-    page = write_report(run).read_text()
+def test_page_is_one_file_with_pictures_and_players(page):
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", page), "an outside resource"
     assert page.count("<audio") == 4  # two cards, and the same calls over time
     assert "data:audio/mpeg;base64," in page and "data:image/png;base64," in page
@@ -120,11 +120,15 @@ def test_page_is_one_file_with_pictures_and_players(run):
     assert len(page) < 15_000_000
 
 
-def test_user_text_is_escaped(run):
-    path = evaluation_directory(run) / SCENES / "picture_0" / "scene.json"
-    path.write_text(path.read_text().replace("what is this", "<script>alert(1)</script>"))
-    page = write_report(run).read_text()
-    assert "<script>" not in page and "&lt;script&gt;" in page
+def test_what_was_said_is_escaped(page):
+    assert "<is this>" not in page and "what &lt;is this&gt;" in page
+
+
+def test_without_resources_the_stages_seconds_are_summed(tmp_path):
+    run = make_run(tmp_path)
+    (run / "resources.json").unlink()
+    report = summary(run, read_stages(run))
+    assert report["wall_seconds"] == pytest.approx(4 * 200 + 100) and report["peak_memory_bytes"] is None
 
 
 def test_a_run_that_was_not_evaluated_is_one_clear_line(tmp_path):
@@ -134,7 +138,8 @@ def test_a_run_that_was_not_evaluated_is_one_clear_line(tmp_path):
         write_report(tmp_path / "nothing")
 
 
-def test_a_damaged_evaluation_is_named(run):
+def test_a_damaged_evaluation_is_named(tmp_path):
+    run = make_run(tmp_path)
     (evaluation_directory(run) / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json is damaged"):
         write_report(run)

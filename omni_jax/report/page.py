@@ -81,7 +81,12 @@ def _tiles(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     factor = next(mark for mark in MARKS if mark.key == "real_time_factor")
     shown = (*RESOURCE_MARKS, first, factor)
     return [
-        {"title": mark.title, "value": formatted(report.get(mark.key), mark.unit), "met": is_met(mark, report)}
+        {
+            "title": mark.title,
+            "value": formatted(report.get(mark.key), mark.unit),
+            "mark": None if mark.mark is None else f"at most {formatted(mark.mark, mark.unit)}",
+            "met": is_met(mark, report),
+        }
         for mark in shown
     ]
 

@@ -1,0 +1,142 @@
+"""The whole evaluation on a random model over the beeping picture book: everything real, small and untrained."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import sentencepiece
+import soundfile
+from input_pipeline.conftest import write_corpus
+from models.tiny import MODEL
+from streaming.tiny import CODEC, weights
+
+from omni_jax.checkpoint import Checkpointer, Manifest, params_sha256
+from omni_jax.config import Config, DataConfig, EvalConfig, TrainingConfig
+from omni_jax.errors import UserError
+from omni_jax.evals import run as evaluation
+from omni_jax.evals.held_out import load_held_out, pause_calls, picture_calls
+from omni_jax.evals.rollout import run_calls
+from omni_jax.evals.second_sounds import HARMLESS, harmless_calls, interruption_calls
+from omni_jax.evaluate import evaluate, main
+from omni_jax.export.bundle import load_bundle
+from omni_jax.input_pipeline.materials import load_materials
+from omni_jax.models import omni
+from omni_jax.report.marks import MARKS
+from omni_jax.report.write import write_report
+
+SMALL = EvalConfig(
+    rows=2,
+    call_frames=75,
+    pictures=3,
+    facts=2,
+    repeats=1,
+    interruptions=1,
+    backchannels=3,
+    pauses=2,
+    turn_dialogues=2,
+    spoken_replies=1,
+    ceiling_replies=1,
+    timed_calls=1,
+    text_batches=1,
+)
+
+
+def save(workdir, config, params, codec_sha256=""):
+    checkpointer = Checkpointer(workdir)
+    checkpointer.save(Manifest(7, config, (0, 0), codec_sha256=codec_sha256), params, {"count": np.zeros(())})
+    checkpointer.close()
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run with a codec, a `pretrain` and a `duplex` stage of random weights."""
+    corpus, run = write_corpus(tmp_path_factory.mktemp("corpus")), tmp_path_factory.mktemp("run")
+    tokenizer = str(corpus / "spm.model")
+    vocab_size = sentencepiece.SentencePieceProcessor(model_file=tokenizer).get_piece_size()
+    model = dataclasses.replace(MODEL, vocab_size=vocab_size)
+    data = DataConfig(corpus=str(corpus), tokenizer=tokenizer, rows=2, audio_slots=256, prefetch=1)
+    training = TrainingConfig(codec_from=str(run / "codec"))
+    _, codec_params = weights()
+    for stage, seed in (("pretrain", 0), ("duplex", 1)):
+        config = Config(stage=stage, model=model, codec=CODEC, data=data, training=training)
+        params = jax.jit(omni.init_params, static_argnums=0)(model, jax.random.key(seed))
+        save(run / stage, config, params, params_sha256(codec_params) if stage == "duplex" else "")
+    save(run / "codec", Config(stage="codec", model=model, codec=CODEC, data=data), codec_params)
+    return run
+
+
+@pytest.fixture(scope="module")
+def held(workdir):
+    return load_held_out(load_materials(load_bundle(workdir).config, "test"), SMALL.call_frames)
+
+
+def test_calls_hold_what_is_said_in_a_quiet_room(held):
+    (call,) = pause_calls(held, dataclasses.replace(SMALL, pauses=1))
+    (start, end), wav = call.pauses_ms[0], call.user_wav
+    assert len(wav) == SMALL.call_frames * 1280 and 400 <= end - start <= 1500
+    pause = wav[int(start + 20) * 16 : int(end - 20) * 16]
+    room = np.sqrt(np.mean(wav[: 300 * 16] ** 2))
+    assert 20 * np.log10(room) == pytest.approx(-62, abs=0.5)
+    assert np.sqrt(np.mean(pause**2)) == pytest.approx(room, rel=0.2)
+    assert np.abs(wav[400 * 16 :]).max() > 100 * room
+
+
+def test_pictures_come_from_all_classes_in_turn(held):
+    calls = picture_calls(held, SMALL)
+    assert [call.label for call in calls] == ["cat", "dog", "cat"]
+    assert len({call.factors["picture"] for call in calls}) == 3
+    assert calls[0].expected == "it is a cat" and calls[0].target_wav is not None
+
+
+def test_second_sounds(held):
+    (stop,) = interruption_calls(held, SMALL)
+    assert stop.question == "tell me about the dog"
+    assert stop.identified_ms == pytest.approx(len(stop.second_wav) / 16, abs=60)  # "okay stop": its last word
+    assert [call.kind for call in harmless_calls(held, SMALL)] == list(HARMLESS)
+
+
+def test_changed_audio_leaves_the_call_the_same_up_to_the_change(workdir, held):
+    bundle, calls = load_bundle(workdir), picture_calls(held, SMALL)
+    first = run_calls(bundle, SMALL, calls)
+    changed = calls[1].user_wav.copy()
+    changed[40 * 1280 :] += 0.2 * np.random.default_rng(0).standard_normal(len(changed) - 40 * 1280)
+    second = run_calls(bundle, SMALL, [calls[0], calls[1]._replace(user_wav=changed.astype(np.float32)), calls[2]])
+    for index in (0, 2):
+        np.testing.assert_array_equal(first[index].heard_wav, second[index].heard_wav)
+    np.testing.assert_array_equal(first[1].text_ids[:40], second[1].text_ids[:40])
+    np.testing.assert_array_equal(first[1].heard_wav[: 41 * 1920], second[1].heard_wav[: 41 * 1920])
+    assert np.abs(first[1].turn[41:] - second[1].turn[41:]).max() > 1e-4
+
+
+def test_evaluate_writes_metrics_records_and_scenes_and_the_report_reads_them(workdir, monkeypatch, capsys):
+    monkeypatch.setattr(evaluation.reply_asr, "PACKAGES", ("no_such_recogniser",))
+    evaluate(SMALL, workdir)
+    metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
+    for mark in MARKS:
+        assert {mark.key, f"{mark.key}_num_examples", f"{mark.key}_ci", f"{mark.key}_floor"} <= set(metrics), mark.key
+    assert metrics["picture_naming_accuracy_num_examples"] == 3 and metrics["picture_naming_accuracy_floor"] >= 0.5
+    assert metrics["no_answer_rate_num_examples"] == 6
+    assert "pip install no-such-recogniser" in metrics["reply_word_error_rate_skipped"]
+    assert 0.8 < metrics["text_nll_ratio"] < 1.25  # two random models
+    assert metrics["turn_f1_num_examples"] == 2 and metrics["turn_f1_floor"] > 0.2
+    assert 0 < metrics["real_time_factor"] < 5
+    records = json.loads((workdir / "evaluation" / "records.json").read_text())
+    assert len(records["pauses"]) == 2 and len(records["naming"]) == 3
+    samples, rate_hz = soundfile.read(workdir / "samples" / "picture.wav")
+    assert rate_hz == 24_000 and samples.shape[1] == 2
+    assert "picture_naming_accuracy" in capsys.readouterr().out
+    page = write_report(workdir).read_text()
+    assert "what is this" in page and "no recogniser" in page
+
+
+def test_user_errors_are_one_line(workdir, tmp_path):
+    with pytest.raises(UserError, match="no such directory"):
+        main(["--config=configs/eval.py:tiny", f"--workdir={tmp_path / 'nothing'}"])
+    with pytest.raises(UserError, match="size='huge': want one of tiny, full"):
+        main(["--config=configs/eval.py:huge", f"--workdir={workdir}"])
+    with pytest.raises(UserError, match="pixtures"):
+        main(["--config=configs/eval.py:tiny", f"--workdir={workdir}", "--config.pixtures=3"])
+    with pytest.raises(UserError, match="rows=0: want at least 1"):
+        main(["--config=configs/eval.py:tiny", f"--workdir={workdir}", "--config.rows=0"])
