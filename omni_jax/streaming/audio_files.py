@@ -22,12 +22,12 @@ _UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # what programs that stream a WAV leave in its 
 
 
 class Recording(NamedTuple):
-    samples: Float[np.ndarray, " N"]  # 16 kHz, mono, in [-1, 1]
+    samples: Float[np.ndarray, " N"]  # mono, in [-1, 1]
     notes: tuple[str, ...]  # what was done to the file to make it so
 
 
-def read_recording(path: str | Path) -> Recording:
-    """Reads WAV, FLAC, Ogg or MP3 as 16 kHz mono; resampling and mixing are noted. Raises UserError."""
+def read_recording(path: str | Path, wanted_rate_hz: int = LISTEN_SAMPLE_RATE_HZ) -> Recording:
+    """Reads WAV, FLAC, Ogg or MP3 as mono at `wanted_rate_hz`; resampling and mixing are noted. Raises UserError."""
     path = Path(path)
     require_file(path, MAX_BYTES, "audio")
     _require_whole_wav(path)
@@ -36,9 +36,9 @@ def read_recording(path: str | Path) -> Recording:
     if wav.shape[1] > 1:
         notes.append(f"{path}: mixed {wav.shape[1]} channels to one")
     mono = wav.mean(axis=1)
-    if sample_rate_hz != LISTEN_SAMPLE_RATE_HZ:
-        notes.append(f"{path}: resampled from {sample_rate_hz} Hz to {LISTEN_SAMPLE_RATE_HZ} Hz")
-        mono = soxr.resample(mono, sample_rate_hz, LISTEN_SAMPLE_RATE_HZ)
+    if sample_rate_hz != wanted_rate_hz:
+        notes.append(f"{path}: resampled from {sample_rate_hz} Hz to {wanted_rate_hz} Hz")
+        mono = soxr.resample(mono, sample_rate_hz, wanted_rate_hz)
     if not np.isfinite(mono).all():
         raise UserError(f"{path}: holds samples that are not numbers (NaN or infinity): write it again as 16-bit PCM")
     peak = float(np.abs(mono).max())

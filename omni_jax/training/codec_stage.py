@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from omni_jax.training.gan_step import (
     make_codec_step,
     split_codebooks,
 )
-from omni_jax.training.loop import Run, StepFunction, resume, train
+from omni_jax.training.loop import Loader, Run, StepFunction, resume, train
 from omni_jax.training.optimizer import learning_rate_schedule, skip_nonfinite
 from omni_jax.training.state import TrainState
 
@@ -39,18 +39,25 @@ _DISCRIMINATOR_KEY, _KMEANS_KEY = 1, 2  # folded into the run's key; 0 is the pa
 
 def train_codec(config: Config, workdir: str | Path) -> TrainState:
     """Trains, or goes on from the workdir's last checkpoint, to `config.training.steps`."""
-    mesh = make_mesh(config.mesh, jax.devices())
     loader = make_codec_loader(config, workdir=workdir)
+    try:
+        return train_codec_on(loader, config, workdir)
+    finally:
+        loader.close()
+
+
+def train_codec_on(loader: Loader, config: Config, workdir: str | Path) -> TrainState:
+    """`train_codec` on the `CodecBatch`es of a given loader."""
+    mesh = make_mesh(config.mesh, jax.devices())
     optimizers = make_optimizers(config)
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
     run = Run(config, Path(workdir), checkpointer)
     everywhere = NamedSharding(mesh, PartitionSpec())
-    state = jax.jit(functools.partial(init_codec_state, config, optimizers), out_shardings=everywhere)(config.seed)
-    state = resume(run, state, loader)
+    create = jax.jit(functools.partial(init_codec_state, config, optimizers), out_shardings=everywhere)
+    state = resume(run, create(config.seed), loader)
     step = compile_codec_step(config, mesh, optimizers, state)
     state = train(run, state, with_kmeans_start(config, step, loader, int(state.step)), loader, config.data.rows)
     checkpointer.close()
-    loader.close()
     return state
 
 
@@ -102,7 +109,7 @@ def compile_codec_step(config: Config, mesh: Mesh, optimizers: CodecOptimizers, 
 
 
 def with_kmeans_start(
-    config: Config, step_function: StepFunction, loader: Iterator[CodecBatch], steps_done: int
+    config: Config, step_function: StepFunction, loader: Loader, steps_done: int
 ) -> StepFunction:
     """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
     done = steps_done
@@ -117,7 +124,7 @@ def with_kmeans_start(
     return step
 
 
-def start_quantizer(config: Config, state: TrainState, loader: Iterator[CodecBatch]) -> TrainState:
+def start_quantizer(config: Config, state: TrainState, loader: Loader) -> TrainState:
     """Residual k-means over the latents of `kmeans_batches` batches, which it takes from the loader."""
     batches = [next(loader).wav for _ in range(config.codec_training.kmeans_batches)]
     latents = [_latents(config.codec, state.params, wav) for wav in batches]
