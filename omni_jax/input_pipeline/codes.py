@@ -7,6 +7,7 @@ encoded again.
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class CodeCache:
             for (index, stop), codes in zip(stored["stops"], stored["tails"].astype(np.int32), strict=True):
                 fades.setdefault(names[index], {})[int(stop)] = codes
             found = str(stored["codec_sha256"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: no code cache ({error}): delete it, it is built again from the codec") from error
         if found != codec_sha256:
             raise DataError(f"{path}: codes of codec {found[:12]}, want {codec_sha256[:12]}: delete it")

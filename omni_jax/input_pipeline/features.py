@@ -40,19 +40,29 @@ def from_labels(ids: Int[np.ndarray, "U"]) -> str:
 def patches(
     image: UInt8[np.ndarray, "H W 3"], config: VisionEncoderConfig
 ) -> tuple[Float[np.ndarray, "P X"], Int[np.ndarray, "P 2"]]:
-    """Resized to the encoder's square, cut into patches in [0, 1]; each 2x2 block of patches is contiguous.
+    """Put on a white square of the encoder's size, cut into patches in [0, 1]; 2x2 blocks of patches are contiguous.
 
     Returns the patches, flattened as (row, column, RGB), and their (row, column) in the grid of patches.
     """
     size, patch = config.image_size, config.patch_size
-    if image.shape[:2] != (size, size):
-        image = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+    image = _square(image, size)
     blocks = size // (2 * patch)
     pixels = image.astype(np.float32) / 255.0
     grid = pixels.reshape(blocks, 2, patch, blocks, 2, patch, 3).transpose(0, 3, 1, 4, 2, 5, 6)
     rows, columns = np.divmod(np.arange(4 * blocks * blocks).reshape(2 * blocks, 2 * blocks), 2 * blocks)
     positions = np.stack([rows, columns], axis=-1).reshape(blocks, 2, blocks, 2, 2).transpose(0, 2, 1, 3, 4)
     return grid.reshape(config.num_patches, 3 * patch * patch), positions.reshape(-1, 2).astype(np.int32)
+
+
+def _square(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
+        return image
+    side = max(height, width)
+    canvas = np.full((side, side, 3), 255, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    canvas[top : top + height, left : left + width] = image
+    return np.asarray(Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR))
 
 
 def voiced_samples(wav: Float[np.ndarray, "N"]) -> tuple[int, int]:

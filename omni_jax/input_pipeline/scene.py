@@ -40,6 +40,7 @@ class Scene:
         self.user[start : start + len(spoken.wav)] += spoken.wav * np.float32(gain)
         first_frame = start // FRAME_LISTEN_SAMPLES
         voiced = features.voiced_frames(np.pad(spoken.wav, (start % FRAME_LISTEN_SAMPLES, 0)))
+        voiced[[0, -1]] = True  # an utterance is cut to its voiced part
         last_frame = first_frame + len(voiced) - 1
         frames = slice(first_frame, last_frame + 1)
         self.user_vad[frames] = voiced

@@ -1,0 +1,114 @@
+"""What the encoders take: patches in 2x2 blocks, causal mel frames, CTC labels; and the speech tasks built of them."""
+
+import numpy as np
+import pytest
+
+from omni_jax.config import VisionEncoderConfig
+from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline.corpus import Span
+from omni_jax.input_pipeline.speech_tasks import (
+    asr_example,
+    frame_asr_example,
+    frame_tts_example,
+    tts_example,
+)
+from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
+
+Q = 3
+WORDS = [Span("it", 0, 150), Span("is", 200, 390), Span("dog", 400, 780)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus):
+    return Tokenizer(corpus / "spm.model")
+
+
+def test_patches_show_the_picture_in_blocks_of_four():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    patches, positions = features.patches(image, VisionEncoderConfig(image_size=32, patch_size=8))
+    assert patches.shape == (16, 192) and patches.max() <= 1.0
+    for patch, (row, column) in zip(patches, positions, strict=True):
+        expected = image[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] / 255.0
+        np.testing.assert_allclose(patch.reshape(8, 8, 3), expected, atol=1e-6)
+    np.testing.assert_array_equal(positions[:4], [[0, 0], [0, 1], [1, 0], [1, 1]])
+    np.testing.assert_array_equal(positions[4:6], [[0, 2], [0, 3]])
+
+
+def test_pictures_of_any_size_become_a_square():
+    patches, _ = features.patches(np.zeros((20, 60, 3), np.uint8), VisionEncoderConfig(image_size=32, patch_size=8))
+    assert patches.shape == (16, 192)
+    assert patches[0].mean() == 1.0 and patches.min() == 0.0  # white above, the picture in the middle
+
+
+def test_mel_frames_hear_nothing_of_what_comes_later():
+    wav = np.random.default_rng(0).uniform(-0.1, 0.1, 5 * FRAME_LISTEN_SAMPLES).astype(np.float32)
+    changed = wav.copy()
+    changed[3 * FRAME_LISTEN_SAMPLES :] = 0.0
+    before, after = features.log_mel(wav, 80), features.log_mel(changed, 80)
+    assert before.shape == (40, 80)
+    np.testing.assert_array_equal(before[:24], after[:24])
+    assert np.abs(before[24] - after[24]).max() > 0
+
+
+def test_labels_spell_the_text():
+    assert features.from_labels(np.array(features.labels("Who's the mm-hm?"))) == "who's the mm hm"
+    assert 0 not in features.labels("abc '") and max(features.labels("z' ")) < 32
+
+
+def test_voice_activity_closes_short_gaps_only():
+    tone = np.sin(np.arange(FRAME_LISTEN_SAMPLES)).astype(np.float32)
+    on_off = [1, 0, 0, 1, 0, 0, 0, 1]
+    wav = np.concatenate([tone * on for on in on_off])
+    assert features.voiced_frames(wav).astype(int).tolist() == [1, 1, 1, 1, 0, 0, 0, 1]
+    assert features.voiced_samples(np.concatenate([np.zeros(1600), tone, np.zeros(800)]).astype(np.float32))[0] == 1600
+
+
+def test_recognition_puts_audio_before_text():
+    f = asr_example(np.zeros((16, 80), np.float32), [40, 41], (1, 2), Q).fields
+    np.testing.assert_array_equal(f["text"], [Control.AUDIO, -1, -1, Control.ASR, 40, 41, Control.EOS])
+    np.testing.assert_array_equal(f["audio_index"], [-1, 0, 1, -1, -1, -1, -1])
+    np.testing.assert_array_equal(f["text_weight"], [0, 0, 0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(f["text_target"][3:6], [40, 41, Control.EOS])
+
+
+@pytest.mark.parametrize("delay", [3, 6])
+def test_delayed_text_comes_that_much_after_its_word(tokenizer, delay):
+    slots = 30
+    voiced = np.zeros(slots, np.int32)
+    voiced[:10] = 1
+    example = frame_asr_example(np.zeros((8 * slots, 80), np.float32), WORDS, voiced, delay, tokenizer, (), Q)
+    f, prompt = example.fields, example.num_positions - slots
+    text = f["text"][prompt:]
+    assert f["text"][0] == Control.FRAME_ASR
+    assert tokenizer.decode(f["text"][1:prompt]) == {3: "three", 6: "six"}[delay]
+    assert text[int(WORDS[0].end_ms / 80) + delay] == tokenizer.encode_word("it")[0]
+    assert tokenizer.decode(text) == "it is dog"
+    assert (f["codes"] == ABSENT).all() and not f["codes_weight"].any()
+    assert (f["turn_state"][prompt:] == np.where(np.arange(slots) < 10, TurnState.TURN, TurnState.IDLE)).all()
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_delayed_speech_follows_its_text(tokenizer, delay):
+    codes = np.arange(1, 16)[:, None] * 10 + np.arange(Q)
+    silence = np.zeros(Q, np.int64)
+    example = frame_tts_example(WORDS, codes, silence, delay, 1, tokenizer)
+    f = example.fields
+    prompt = int(np.flatnonzero(f["modality"] == Modality.FRAME)[0])
+    first = prompt + 1 + delay
+    np.testing.assert_array_equal(f["codes"][first:, 0], codes[:, 0])
+    np.testing.assert_array_equal(f["codes"][first + 1 :, 1:], codes[:-1, 1:])
+    assert f["text"][prompt] == Control.SPEAK
+    np.testing.assert_array_equal(f["text"][prompt + 1], tokenizer.encode_word("it")[0])
+    weighted = f["text_weight"] > 0
+    assert set(f["text_target"][weighted]) == {Control.END_OF_TURN}
+
+
+def test_synthesis_is_text_then_speech():
+    codes = np.arange(12).reshape(4, Q)
+    f = tts_example([40, 41], codes, 1).fields
+    np.testing.assert_array_equal(f["text"][:4], [Control.TTS, 40, 41, Control.AUDIO])
+    np.testing.assert_array_equal(f["text"][4:], [Control.WAIT] * 3 + [Control.END_OF_TURN])
+    np.testing.assert_array_equal(f["codes_target"][3:7, 0], codes[:, 0])
+    np.testing.assert_array_equal(f["codes_weight"][3], [1, 0, 0])
+    assert not f["text_weight"][:3].any()
