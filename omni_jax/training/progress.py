@@ -14,7 +14,7 @@ _PLAIN_INTERVAL_SECONDS = 15.0
 
 
 class StageProgress:
-    """One stage's progress. `update` is cheap; the examples/s are over this process' own steps."""
+    """One stage's progress. Speed and time left leave out this process' first step, which waits for the compiler."""
 
     def __init__(self, stage: str, steps: int, start_step: int, stream: TextIO | None = None) -> None:
         self._stage, self._steps, self._start_step = stage, steps, start_step
@@ -28,7 +28,10 @@ class StageProgress:
 
     def update(self, step: int, loss: float | None, examples: int) -> None:
         """`step` steps are done, the last one with `examples` examples; `loss` None keeps the one shown."""
-        self._examples += examples
+        if step == self._start_step + 1:
+            self._began = time.monotonic()
+        else:
+            self._examples += examples
         if self._bar:
             shown = {} if loss is None else {"loss": f"loss {loss:.4f}"}
             self._bar.update(self._task, completed=step, rate=f"{self._rate():.1f} examples/s", **shown)
@@ -44,7 +47,7 @@ class StageProgress:
         return self._examples / max(time.monotonic() - self._began, 1e-6)
 
     def _print_line(self, step: int, loss: float) -> None:
-        per_step = (time.monotonic() - self._began) / max(step - self._start_step, 1)
+        per_step = (time.monotonic() - self._began) / max(step - self._start_step - 1, 1)
         left = timedelta(seconds=round(per_step * (self._steps - step)))
         line = f"{self._stage} {step}/{self._steps}  loss {loss:.4f}  {self._rate():.1f} examples/s  {left} left"
         print(line, file=self._stream, flush=True)

@@ -1,0 +1,161 @@
+"""A checkpoint is whole or absent, and belongs to one configuration and one codec."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from omni_jax.checkpoint import (
+    CheckpointError,
+    Checkpointer,
+    Manifest,
+    load_codec,
+    load_manifest,
+    load_params,
+    params_sha256,
+)
+from omni_jax.checkpoint.manifest import LAYOUT_VERSION
+from omni_jax.config import Config, OptimizerConfig, TrainingConfig
+
+PARAMS = {"layer": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.ones(3, np.float32)}}
+
+
+def manifest(step, config=None, **values):
+    return Manifest(step, config or Config(), (0, 1), **values)
+
+
+def save(workdir, *steps, config=None, params=None, **values):
+    params = PARAMS if params is None else params
+    checkpointer = Checkpointer(workdir, keep=2)
+    opt_state = optax.adam(1e-3).init(params)
+    for step in steps:
+        checkpointer.save(manifest(step, config, **values), jax.tree.map(lambda leaf: leaf + step, params), opt_state)
+    checkpointer.wait()
+    return checkpointer, opt_state
+
+
+def test_restores_the_last_state_exactly(tmp_path):
+    checkpointer, opt_state = save(tmp_path, 3, 7, data_state=b"\x00\xff", codec_sha256="abc")
+    like = jax.tree.map(jnp.asarray, PARAMS)
+    restored = checkpointer.restore(Config(), like, opt_state, "abc")
+    assert restored.manifest == manifest(7, data_state=b"\x00\xff", codec_sha256="abc")
+    jax.tree.map(np.testing.assert_array_equal, restored.params, jax.tree.map(lambda leaf: leaf + 7, PARAMS))
+    assert jax.tree.structure(restored.opt_state) == jax.tree.structure(opt_state)
+
+
+def test_keeps_the_last_ones_only(tmp_path):
+    checkpointer, _ = save(tmp_path, 1, 2, 3)
+    checkpointer.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
+    assert Checkpointer(tmp_path).restore(Config(), PARAMS, ()) is None
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        load_params(tmp_path)
+    with pytest.raises(CheckpointError, match=r"nowhere.*train the stage first"):
+        load_params(tmp_path / "nowhere")
+
+
+def test_another_config_is_an_error_that_names_the_keys(tmp_path):
+    checkpointer, opt_state = save(tmp_path, 1)
+    other = Config(optimizer=OptimizerConfig(learning_rate=0.5), training=TrainingConfig(steps=7))
+    with pytest.raises(CheckpointError, match=r"optimizer\.learning_rate: 0\.001 -> 0\.5\): give another --workdir"):
+        checkpointer.restore(other, PARAMS, opt_state)
+
+
+def test_a_longer_run_of_the_same_config_goes_on(tmp_path):
+    checkpointer, opt_state = save(tmp_path, 1)
+    longer = Config(training=TrainingConfig(steps=10**6))
+    assert checkpointer.restore(longer, jax.tree.map(jnp.asarray, PARAMS), opt_state).manifest.step == 1
+
+
+def test_another_codec_is_an_error(tmp_path):
+    checkpointer, opt_state = save(tmp_path, 1, codec_sha256="1" * 64)
+    with pytest.raises(CheckpointError, match="codec 111111111111, not of 222222222222"):
+        checkpointer.restore(Config(), PARAMS, opt_state, "2" * 64)
+
+
+def test_load_codec_compares_the_fingerprint(tmp_path):
+    save(tmp_path, 1, config=Config(stage="codec"))
+    _, params = load_codec(tmp_path)
+    assert jax.tree.structure(load_codec(tmp_path, params_sha256(params))[1]) == jax.tree.structure(PARAMS)
+    with pytest.raises(CheckpointError, match="use the codec that it was trained with"):
+        load_codec(tmp_path, "0" * 64)
+
+
+def test_a_model_is_not_a_codec(tmp_path):
+    save(tmp_path, 1, config=Config(stage="duplex"))
+    with pytest.raises(CheckpointError, match="holds stage 'duplex', want a codec"):
+        load_codec(tmp_path)
+
+
+def test_another_layout_is_an_error(tmp_path):
+    save(tmp_path, 1, layout_version=LAYOUT_VERSION + 1)
+    with pytest.raises(CheckpointError, match=f"layout {LAYOUT_VERSION + 1}"):
+        load_manifest(tmp_path)
+
+
+def test_the_fingerprint_sees_every_byte_and_every_name():
+    fingerprint = params_sha256(PARAMS)
+    changed = {"layer": PARAMS["layer"] | {"bias": np.asarray([1, 1, 1 + 2**-23], np.float32)}}
+    renamed = {"layer": {"kernel": PARAMS["layer"]["kernel"], "scale": PARAMS["layer"]["bias"]}}
+    assert len({fingerprint, params_sha256(changed), params_sha256(renamed)}) == 3
+    assert fingerprint == params_sha256(jax.tree.map(jnp.asarray, PARAMS))
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path):
+    checkpointer, opt_state = save(tmp_path, 1)
+    endless = {"kernel": np.broadcast_to(np.float32(0), (2**50,))}
+    with pytest.raises(CheckpointError, match=r"free some space.*the last checkpoint is whole"):
+        checkpointer.save(manifest(2), endless, opt_state)
+    checkpointer.wait()
+    assert load_manifest(tmp_path).step == 1
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match="cannot write a checkpoint"):
+        Checkpointer(tmp_path / "file")
+
+
+KILLED = """
+import sys, numpy as np
+from omni_jax.checkpoint import Checkpointer, Manifest
+from omni_jax.config import Config
+checkpointer = Checkpointer(sys.argv[1])
+rng = np.random.default_rng(0)
+for step in (1, 2):
+    params = {str(i): rng.integers(0, 2**31, 2**21).astype(np.int32) for i in range(16)}
+    checkpointer.save(Manifest(step, Config(), (0, 1)), params, {"count": np.zeros(1)})
+    if step == 1:
+        checkpointer.wait()
+        print("saved", flush=True)
+checkpointer.wait()
+"""
+
+
+def test_a_killed_save_leaves_nothing_that_is_taken_for_whole(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "saved\n"
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "checkpoints").glob("2*")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list((tmp_path / "checkpoints").glob("2*")), "the second save had begun"
+    step = load_manifest(tmp_path).step
+    rng = np.random.default_rng(0)
+    expected = [{str(i): rng.integers(0, 2**31, 2**21).astype(np.int32) for i in range(16)} for _ in range(2)]
+    jax.tree.map(np.testing.assert_array_equal, load_params(tmp_path)[1], expected[step - 1])
+    checkpointer = Checkpointer(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(s) for s in range(1, step + 1)]
+    assert dataclasses.is_dataclass(checkpointer.restore(Config(), expected[0], {"count": np.zeros(1)}).manifest)
