@@ -1,0 +1,1 @@
+"""Offline work: corpus recipes, TFDS builders, tokenizer training. Never imported by `omni_jax`."""

@@ -1,0 +1,1 @@
+"""The sample corpus "talking picture book": pictures, questions about them, short spoken answers, and text."""
