@@ -1,0 +1,83 @@
+"""`python -m omni_jax.models.codec`: speech to a file of codes and back, and files that are not what they should be."""
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+from omni_jax.checkpoint import Checkpointer, Manifest
+from omni_jax.config import CodecConfig, Config, ModelConfig
+from omni_jax.errors import UserError
+from omni_jax.models import codec
+from omni_jax.models.codec.__main__ import main
+
+TINY = CodecConfig(
+    num_codebooks=2, codebook_size=8, latent_dim=4, encoder_dim=8, decoder_dim=8, num_phones=4, conv_kernel=3
+)
+
+
+def save_codec(workdir, seed):
+    config = Config(stage="codec", codec=TINY, model=ModelConfig(num_codebooks=2, codebook_size=8))
+    params = codec.init_params(TINY, jax.random.key(seed))
+    params["codebooks"] = jax.random.normal(jax.random.key(seed + 1), params["codebooks"].shape)
+    checkpointer = Checkpointer(workdir)
+    checkpointer.save(Manifest(1, config, (0, 0)), params, {"none": np.zeros(1)})
+    checkpointer.close()
+    return params
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("codec")
+    return workdir, save_codec(workdir, 0)
+
+
+@pytest.fixture(scope="module")
+def encoded(trained):
+    workdir, _ = trained
+    time = np.arange(20_000) / 48_000
+    stereo = np.stack([0.3 * np.sin(2 * np.pi * 300 * time)] * 2, axis=1)
+    soundfile.write(workdir / "speech.wav", stereo, 48_000)
+    main(["encode", f"--workdir={workdir}", f"--audio={workdir / 'speech.wav'}", f"--out={workdir / 'codes.npz'}"])
+    return workdir / "codes.npz"
+
+
+def decode(workdir, codes, out):
+    return main(["decode", f"--workdir={workdir}", f"--codes={codes}", f"--out={out}"])
+
+
+def test_codes_and_back(trained, encoded):
+    workdir, params = trained
+    with np.load(encoded, allow_pickle=False) as arrays:
+        codes, num_samples = arrays["codes"], int(arrays["num_samples"])
+    assert num_samples == 10_000 and codes.shape == (6, 2)  # 48 kHz stereo became 24 kHz mono
+    decode(workdir, encoded, workdir / "again.wav")
+    wav, rate = soundfile.read(workdir / "again.wav", dtype="float32")
+    late = codec.decoder_latency_samples(TINY)
+    padded = np.pad(codes, ((0, 2), (0, 0)), mode="edge")[None].astype(np.int32)
+    expected = np.asarray(codec.decode_codes(TINY, params, padded))[0, late : late + 10_000]
+    assert rate == 24_000
+    np.testing.assert_allclose(wav, expected, atol=1e-3)
+
+
+def test_codes_of_another_codec_are_refused(encoded, tmp_path):
+    save_codec(tmp_path, 7)
+    with pytest.raises(UserError, match="use the codec"):
+        decode(tmp_path, encoded, tmp_path / "out.wav")
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_values_beyond_the_codebook_are_refused(trained, encoded, tmp_path):
+    with np.load(encoded) as arrays:
+        wrong = dict(arrays) | {"codes": arrays["codes"] + 8}
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    with pytest.raises(UserError, match="values from 0 to 7"):
+        decode(trained[0], tmp_path / "wrong.npz", tmp_path / "out.wav")
+
+
+def test_a_file_that_is_not_codes_is_refused(trained, tmp_path):
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "pickled.npz", codes=np.array([{"a": 1}], object))
+    for name in ("text.npz", "pickled.npz"):
+        with pytest.raises(UserError, match=f"{name}: not a file of codes"):
+            decode(trained[0], tmp_path / name, tmp_path / "out.wav")
