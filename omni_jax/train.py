@@ -5,6 +5,7 @@ python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretra
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,11 +45,13 @@ def read_flags(arguments: Sequence[str], wanted_config: str) -> tuple[ConfigDict
     try:
         rest = values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(_first_line(error)) from error
+        raise UserError(_one_line(error)) from error
     if rest[1:]:
         raise UserError(f"unknown argument {rest[1]!r}: want --config={wanted_config} --workdir=DIR")
     if not config_file.value or not workdir.value:
         raise UserError(f"give --config={wanted_config} and --workdir=DIR")
+    if not isinstance(config_file.value, ConfigDict):
+        raise UserError(f"{values['config'].config_filename} is not there: want --config={wanted_config}")
     return config_file.value, workdir.value
 
 
@@ -69,8 +72,12 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].strip("'\"")
+def _one_line(error: Exception) -> str:
+    """The message itself: ml_collections puts a config file's error at the end of a whole traceback."""
+    lines = str(error).replace("\\'", "'").strip().splitlines() or [type(error).__name__]
+    if "Traceback" not in str(error):
+        return lines[0].strip("'\"")
+    return re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1])
 
 
 if __name__ == "__main__":

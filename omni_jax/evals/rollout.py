@@ -32,17 +32,12 @@ def run_calls(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> list
     changed audio is the same up to the change.
     """
     replies: list[Reply] = []
-    session: BatchSession | None = None
     for first in range(0, len(calls), config.rows):
         group = list(calls[first : first + config.rows])
         pictures = [call.picture for call in group] + [None] * (config.rows - len(group))
         wavs = [whole_call(call.user_wav, config.call_frames) for call in group]
         wavs += [np.zeros(0, np.float32)] * (config.rows - len(group))
-        if session is None:
-            session = _session(bundle, config, pictures)
-        else:
-            session.reset(np.ones(config.rows, bool), pictures, seed=config.seed + first)
-        frames = session.run_offline(wavs)
+        frames = _session(bundle, config, pictures, first).run_offline(wavs)
         replies += [_reply(bundle, frames, row) for row in range(len(group))]
     return replies
 
@@ -51,11 +46,10 @@ def time_calls(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> lis
     """Seconds of every frame's computation of whole calls, one call at a time, compilation excluded."""
     if not calls:
         raise ValueError("time_calls: no calls to time")
-    session = _session(bundle, config, [calls[0].picture])
-    session.warm_up()
+    _session(bundle, config, [calls[0].picture], 0).warm_up()
     timed = []
     for index, call in enumerate(calls):
-        session.reset(np.ones(1, bool), [call.picture], seed=config.seed + index)
+        session = _session(bundle, config, [call.picture], index)
         wav = whole_call(call.user_wav, config.call_frames).reshape(config.call_frames, 1, FRAME_LISTEN_SAMPLES)
         timed.append([session.push(samples).seconds for samples in wav])
     return timed
@@ -67,7 +61,7 @@ def whole_call(wav: Float[np.ndarray, " N"], frames: int) -> Float[np.ndarray, "
     return np.pad(wav[:samples], (0, max(0, samples - len(wav)))).astype(np.float32)
 
 
-def _session(bundle: Bundle, config: EvalConfig, pictures: Sequence[np.ndarray | None]) -> BatchSession:
+def _session(bundle: Bundle, config: EvalConfig, pictures: Sequence[np.ndarray | None], place: int) -> BatchSession:
     return BatchSession(
         bundle.config.model,
         bundle.params,
@@ -75,7 +69,7 @@ def _session(bundle: Bundle, config: EvalConfig, pictures: Sequence[np.ndarray |
         bundle.codec_params,
         sampling(config),
         pictures,
-        seed=config.seed,
+        seed=config.seed + place,
     )
 
 
