@@ -1,6 +1,8 @@
 """Talks to a trained model: a recorded question in, the spoken answer out, frame by frame as in a live call.
 
 python -m omni_jax.generate --workdir=runs/quickstart --audio=question.wav [--image=cat.png] --out=answer.wav [--play]
+
+The answer is as long as the call, so that both files played together are the conversation.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from omni_jax.streaming.picture_files import read_picture
 from omni_jax.streaming.playback import find_player, play
 from omni_jax.streaming.prefix import Picture
 from omni_jax.streaming.session import FrameResult, Session
-from omni_jax.types import FRAME_RATE_HZ, LISTEN_SAMPLE_RATE_HZ
+from omni_jax.train import use_compilation_cache
+from omni_jax.types import FRAME_RATE_HZ, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 _DEFAULT_EXTRA_SECONDS = 15.0
 
@@ -30,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     recording = read_recording(flags.audio)
     for note in recording.notes:
         print(f"note: {note}")
+    use_compilation_cache()
     bundle = load_bundle(flags.workdir)
     picture = read_picture(flags.image, bundle.config.model.vision.image_size) if flags.image else None
     report = _run_call(flags, bundle, recording, picture)
@@ -99,6 +103,8 @@ def _activity(result: FrameResult) -> str:
 
 
 def _print_report(out: str, report: CallReport) -> None:
+    heard = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in report.heard_user)
+    print(f"heard you speak: {heard or 'never'}")
     print(f"text: {report.text or '(none)'}")
     if report.first_audio_seconds is None:
         print("time to first audio: none, the question or the answer was not audible")
@@ -108,7 +114,7 @@ def _print_report(out: str, report: CallReport) -> None:
         f"real-time factor: {report.real_time_factor:.2f} ({report.seconds:.1f} s call, slowest frame "
         f"{report.slowest_frame_seconds * 1000:.0f} ms of 80)"
     )
-    print(f"wrote {out} ({report.seconds:.1f} s)")
+    print(f"wrote {out} ({len(report.speech) / SPEECH_SAMPLE_RATE_HZ:.1f} s, in time with the question)")
 
 
 if __name__ == "__main__":

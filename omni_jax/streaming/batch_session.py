@@ -106,10 +106,13 @@ class BatchSession:
         return self.push(idle, np.zeros(self.rows, bool)).seconds
 
     def reset(self, rows: Bool[np.ndarray, " B"], pictures: Sequence[Picture | None], seed: int = 0) -> None:
-        """Starts new calls in the given rows; the other rows go on undisturbed (their `pictures` are not read)."""
+        """Starts new calls in the given rows; the other rows go on undisturbed (their `pictures` are not read).
+
+        `seed` counts when all rows start anew; otherwise the rows share the random numbers that are under way.
+        """
         chosen = [picture if row else None for row, picture in zip(rows, pictures, strict=True)]
         fresh = self._initial_state(chosen, seed)
-        self._state = _replace_rows(self._axes(), self._state, fresh, np.asarray(rows, bool))
+        self._state = fresh if np.all(rows) else _replace_rows(self._axes(), self._state, fresh, np.asarray(rows, bool))
 
     def _initial_state(self, pictures: Sequence[Picture | None], seed: int) -> TickState:
         config, weights = self._config, self._weights

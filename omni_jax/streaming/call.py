@@ -11,7 +11,8 @@ from jaxtyping import Float
 
 from omni_jax.streaming.latency import first_audible_seconds, last_voiced_seconds
 from omni_jax.streaming.session import FrameResult, Session
-from omni_jax.types import FRAME_LISTEN_SAMPLES, FRAME_RATE_HZ
+from omni_jax.streaming.vad import speech_spans
+from omni_jax.types import FRAME_LISTEN_SAMPLES, FRAME_RATE_HZ, FRAME_SPEECH_SAMPLES
 
 _AFTER_REPLY_FRAMES = 8  # the acoustic delay, the codec's tail and some air
 _NO_REPLY_FRAMES = 50  # 4 s without a reply after the recording
@@ -48,11 +49,12 @@ def stream_call(
 
 
 class CallReport(NamedTuple):
-    speech: Float[np.ndarray, " N"]  # 24 kHz
+    speech: Float[np.ndarray, " N"]  # 24 kHz on the call's clock: 80 ms of silence, then every frame's output
     text: str
     seconds: float  # length of the call
     real_time_factor: float  # computing time over call time
     slowest_frame_seconds: float
+    heard_user: list[tuple[float, float]]  # start and end in seconds of the user's speech, by TurnHead
     first_audio_seconds: float | None  # last voiced user sample to first audible output, played in real time
 
 
@@ -64,5 +66,8 @@ def summarise(results: list[FrameResult], user_wav: Float[np.ndarray, " N"]) -> 
     first = first_audible_seconds(speech, compute)
     latency = None if question_end is None or first is None else first - question_end
     seconds = len(results) / FRAME_RATE_HZ
+    on_clock = np.pad(speech, (FRAME_SPEECH_SAMPLES, 0))  # a frame is answered when it is complete
     text = "".join(result.text_piece for result in results).strip()
-    return CallReport(speech, text, seconds, sum(compute) / seconds, max(compute), latency)
+    spans = speech_spans(result.vad for result in results)
+    heard_user = [(start / FRAME_RATE_HZ, end / FRAME_RATE_HZ) for start, end in spans]
+    return CallReport(on_clock, text, seconds, sum(compute) / seconds, max(compute), heard_user, latency)

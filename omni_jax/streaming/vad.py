@@ -1,41 +1,9 @@
-"""Voice activity: an energy detector (the floor that a learned one must beat) and turn events from TurnHead."""
+"""TurnHead as a stand-alone voice activity detector: turn events from its per-frame speech probability."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Bool, Float
-
-from omni_jax.types import FRAME_LISTEN_SAMPLES
-
-_SILENCE_DBFS = -100.0
-
-
-def frame_level_dbfs(
-    wav: Float[np.ndarray, " N"], frame_samples: int = FRAME_LISTEN_SAMPLES
-) -> Float[np.ndarray, " T"]:
-    """RMS level of each whole frame in dB against full scale; digital silence is -100."""
-    frames = np.asarray(wav, np.float32)[: len(wav) // frame_samples * frame_samples].reshape(-1, frame_samples)
-    rms = np.sqrt(np.mean(np.square(frames), axis=1))
-    return 20.0 * np.log10(np.maximum(rms, 10.0 ** (_SILENCE_DBFS / 20.0)))
-
-
-def energy_vad(
-    wav: Float[np.ndarray, " N"], threshold_db: float = 9.0, floor_dbfs: float = -55.0, release_db_s: float = 3.0
-) -> Bool[np.ndarray, " T"]:
-    """Speech where a frame's level exceeds a tracked noise level by `threshold_db` (causal, per 80 ms).
-
-    The noise level falls at once and rises by `release_db_s`; it never falls below `floor_dbfs`, so that the first
-    sound after digital silence does not count by itself.
-    """
-    levels = frame_level_dbfs(wav)
-    rise = release_db_s * FRAME_LISTEN_SAMPLES / 16_000
-    noise, active = floor_dbfs, np.zeros(len(levels), bool)
-    for index, level in enumerate(levels):
-        noise = max(floor_dbfs, min(level, noise + rise))
-        active[index] = level > noise + threshold_db
-    return active
 
 
 class TurnEvent(NamedTuple):
@@ -44,7 +12,7 @@ class TurnEvent(NamedTuple):
 
 
 class TurnDetector:
-    """TurnHead as a stand-alone detector: per-frame speech probabilities in, dated start and stop events out.
+    """Per-frame speech probabilities in, dated start and stop events out.
 
     Hysteresis: speech starts at `onset` and stops after `hangover_frames` frames in a row under `offset`.
     """
@@ -68,3 +36,16 @@ class TurnDetector:
             return None
         self.speaking = False
         return TurnEvent("speech_stopped", self._frame - self._hangover_frames + 1)
+
+
+def speech_spans(probabilities: Iterable[float]) -> list[tuple[int, int]]:
+    """(first frame, frame after the last) of each stretch of speech; the last may still go on at the end."""
+    detector, starts, spans, count = TurnDetector(), [], [], 0
+    for vad in probabilities:
+        count += 1
+        event = detector.update(vad)
+        if event and event.kind == "speech_started":
+            starts.append(event.frame)
+        elif event:
+            spans.append((starts[-1], event.frame))
+    return [*spans, (starts[-1], count)] if detector.speaking else spans

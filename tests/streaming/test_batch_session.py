@@ -108,6 +108,15 @@ def test_reset_starts_one_row_anew(reference):
     _assert_row_equal(before + after[:-1], reference, 1)
 
 
+def test_reset_of_all_rows_is_a_new_session(reference):
+    session = _session([_picture(5), None])
+    session.push(np.stack([_wav(7)[:FRAME_LISTEN_SAMPLES]] * 2))
+    session.reset(np.ones(2, bool), [None, _picture(0)])
+    results = _push_all(session, [_wav(0), _wav(1)])
+    for row in range(2):
+        _assert_row_equal(results, reference, row)
+
+
 def test_warming_up_moves_nothing(reference):
     session = _session([None, _picture(0)])
     assert session.warm_up() > 0

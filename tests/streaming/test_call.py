@@ -21,7 +21,9 @@ class _ScriptedSession:
         self.heard.append(samples)
         speaks = index in self.speaking
         loud = np.full(FRAME_SPEECH_SAMPLES, 0.1 * speaks, np.float32)
-        return FrameResult(20, " hi" * speaks, None if speaks else "LISTEN", loud, 0.5, TurnState.IDLE, 0.02)
+        return FrameResult(
+            20, " hi" * speaks, None if speaks else "LISTEN", loud, 0.9 * (index < 10), TurnState.IDLE, 0.02
+        )
 
 
 def _question(frames: int) -> np.ndarray:
@@ -51,10 +53,11 @@ def test_summary():
     user = _question(10)
     results = list(stream_call(_ScriptedSession(range(14, 20)), user, max_seconds=60))
     report = summarise(results, user)
-    assert report.text == "hi hi hi hi hi hi" and len(report.speech) == 28 * FRAME_SPEECH_SAMPLES
+    assert report.text == "hi hi hi hi hi hi" and len(report.speech) == 29 * FRAME_SPEECH_SAMPLES
     assert report.real_time_factor == pytest.approx(0.25) and report.slowest_frame_seconds == 0.02
     # Frame 14 plays from 15 x 80 ms + 20 ms on; the question's last whole 20 ms window ends at 0.78 s.
     assert report.first_audio_seconds == pytest.approx(1.22 - 0.78)
+    assert report.heard_user == [(0.0, 0.8)]
     silent = summarise([result._replace(samples=0 * result.samples) for result in results], user)
     assert silent.first_audio_seconds is None
 
