@@ -82,7 +82,7 @@ def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransfo
         return SkipState(inner.init(params), jnp.zeros((), jnp.int32))
 
     def update(grads: Any, state: SkipState, params: Any) -> tuple[Any, SkipState]:
-        finite = jnp.isfinite(optax.global_norm(grads))
+        finite = jnp.isfinite(optax.tree.norm(grads))
         updates, new_inner = inner.update(grads, state.inner, params)
         updates = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), updates)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner)

@@ -64,7 +64,7 @@ def train_step(
     (loss, (terms, routing)), grads = jax.value_and_grad(loss_function, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": loss, **terms, **routing, "gradient_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, **terms, **routing, "gradient_norm": optax.tree.norm(grads)}
     metrics["learning_rate"] = learning_rate_schedule(config.optimizer, config.training.steps)(state.step)
     metrics["skipped_steps"] = opt_state.skipped.astype(jnp.float32)
     return TrainState(params, opt_state, state.step + 1, state.key), metrics

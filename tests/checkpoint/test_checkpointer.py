@@ -14,8 +14,8 @@ import optax
 import pytest
 
 from omni_jax.checkpoint import (
-    CheckpointError,
     Checkpointer,
+    CheckpointError,
     Manifest,
     load_codec,
     load_manifest,
@@ -32,12 +32,16 @@ def manifest(step, config=None, **values):
     return Manifest(step, config or Config(), (0, 1), **values)
 
 
+def plus(params, number):
+    return jax.tree.map(lambda leaf: leaf + number, params)
+
+
 def save(workdir, *steps, config=None, params=None, **values):
     params = PARAMS if params is None else params
     checkpointer = Checkpointer(workdir, keep=2)
     opt_state = optax.adam(1e-3).init(params)
     for step in steps:
-        checkpointer.save(manifest(step, config, **values), jax.tree.map(lambda leaf: leaf + step, params), opt_state)
+        checkpointer.save(manifest(step, config, **values), plus(params, step), opt_state)
     checkpointer.wait()
     return checkpointer, opt_state
 
@@ -47,7 +51,7 @@ def test_restores_the_last_state_exactly(tmp_path):
     like = jax.tree.map(jnp.asarray, PARAMS)
     restored = checkpointer.restore(Config(), like, opt_state, "abc")
     assert restored.manifest == manifest(7, data_state=b"\x00\xff", codec_sha256="abc")
-    jax.tree.map(np.testing.assert_array_equal, restored.params, jax.tree.map(lambda leaf: leaf + 7, PARAMS))
+    jax.tree.map(np.testing.assert_array_equal, restored.params, plus(PARAMS, 7))
     assert jax.tree.structure(restored.opt_state) == jax.tree.structure(opt_state)
 
 

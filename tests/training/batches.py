@@ -48,7 +48,9 @@ def small_config(stage="duplex", **training):
             row_positions=24, rows=8, audio_slots=16, patches=32, speech_positions=8, max_segments=3, max_labels=6
         ),
         optimizer=OptimizerConfig(learning_rate=1e-2, warmup_steps=2),
-        training=TrainingConfig(**{"steps": 6, "log_every": 1, "checkpoint_every": 100, "tensorboard": False} | training),
+        training=TrainingConfig(
+            **{"steps": 6, "log_every": 1, "checkpoint_every": 100, "tensorboard": False} | training
+        ),
     )
 
 

@@ -1,0 +1,190 @@
+"""One compiled program through all phases of codec training; each part of the step does its work and no other's."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from omni_jax.checkpoint import Checkpointer
+from omni_jax.config import (
+    CodecConfig,
+    CodecTrainingConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainingConfig,
+)
+from omni_jax.input_pipeline.codec_loader import CodecBatch
+from omni_jax.models.codec.discriminators import Judgement
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.training import codec_losses, codec_stage, gan_step
+from omni_jax.training.loop import Run, save
+from omni_jax.training.metrics import read_metrics
+from omni_jax.types import ABSENT
+
+QUANTISED_FROM, SAVED_STEP, ADVERSARIAL_FROM, STEPS = 3, 4, 5, 7
+SAMPLES = 5_760
+CONFIG = Config(
+    stage="codec",
+    model=ModelConfig(num_codebooks=2, codebook_size=8),
+    codec=CodecConfig(
+        num_codebooks=2,
+        codebook_size=8,
+        latent_dim=4,
+        encoder_dim=8,
+        encoder_layers=(1, 1),
+        decoder_dim=8,
+        decoder_layers=(1, 1, 1),
+        num_phones=4,
+        conv_kernel=3,
+    ),
+    codec_training=CodecTrainingConfig(
+        segment_samples=SAMPLES,
+        quantiser_start_step=QUANTISED_FROM,
+        adversarial_start_step=ADVERSARIAL_FROM,
+        adversarial_samples=3_840,
+        discriminator_dim=4,
+        kmeans_batches=4,
+    ),
+    optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=1),
+    data=DataConfig(rows=8),
+    training=TrainingConfig(steps=STEPS, log_every=1, checkpoint_every=100, tensorboard=False),
+)
+
+
+class ToneLoader:
+    """Two tones at random loudness, their phones with gaps; the n-th batch is a function of n."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __next__(self) -> CodecBatch:
+        rng = np.random.default_rng(self.count)
+        self.count += 1
+        phones = np.repeat(rng.integers(0, 2, (8, SAMPLES // 1920)), 4, axis=1)
+        pitch_hz = np.repeat(200.0 + 400.0 * phones, 480, axis=1)
+        wav = rng.uniform(0.1, 0.4, (8, 1)) * np.sin(2 * np.pi * np.cumsum(pitch_hz, axis=1) / 24_000)
+        known = rng.random(phones.shape) < 0.8
+        return CodecBatch(wav.astype(np.float32), np.where(known, phones, ABSENT).astype(np.int32))
+
+    def get_state(self) -> int:
+        return self.count
+
+    def set_state(self, state: int) -> None:
+        self.count = state
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("codec")
+
+
+@pytest.fixture(scope="module")
+def history(workdir):
+    """The states before the first step and after each step, and each step's metrics; saved once, at SAVED_STEP."""
+    mesh = make_mesh(CONFIG.mesh, jax.devices())
+    optimizers, loader = codec_stage.make_optimizers(CONFIG), ToneLoader()
+    state = codec_stage.init_codec_state(CONFIG, optimizers, 0)
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    step = codec_stage.compile_codec_step(CONFIG, mesh, optimizers, state)
+    step = codec_stage.with_kmeans_start(CONFIG, step, loader, 0)
+    states, metrics = [jax.device_get(state)], []
+    for number in range(1, STEPS + 1):
+        state, values = step(state, next(loader))
+        states.append(jax.device_get(state))
+        metrics.append({name: float(value) for name, value in values.items()})
+        if number == SAVED_STEP:
+            checkpointer = Checkpointer(workdir)
+            save(Run(CONFIG, workdir, checkpointer), state, number, loader)
+            checkpointer.close()
+    return states, metrics
+
+
+def changed(before, after):
+    return any(np.any(a != b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after)))
+
+
+def test_generator_learns_in_every_phase(history):
+    states, metrics = history
+    for before, after in itertools.pairwise(states):
+        assert changed(before.params["encoder"], after.params["encoder"])
+        assert changed(before.params["decoder"], after.params["decoder"])
+        assert changed(before.params["phone_head"], after.params["phone_head"])
+    assert all(np.isfinite(value) for values in metrics for value in values.values())
+
+
+def test_codebooks_start_with_kmeans_and_then_follow_the_statistics(history):
+    states, metrics = history
+    assert not states[QUANTISED_FROM].params["codebooks"].any()
+    first = states[QUANTISED_FROM + 1]
+    assert len(np.unique(first.params["codebooks"][0], axis=0)) == 8
+    np.testing.assert_allclose(first.opt_state.quantizer.codebooks, first.params["codebooks"], atol=1e-6)
+    assert changed(first.params["codebooks"], states[-1].params["codebooks"])
+    assert metrics[QUANTISED_FROM - 1]["commit"] == 0.0 < metrics[QUANTISED_FROM]["commit"]
+
+
+def test_discriminators_rest_until_their_phase_and_then_learn(history):
+    states, metrics = history
+    discriminators = [state.opt_state.discriminator_params for state in states]
+    assert not changed(discriminators[0], discriminators[ADVERSARIAL_FROM])
+    assert metrics[ADVERSARIAL_FROM - 1]["discriminator"] == 0.0
+    for before, after in zip(discriminators[ADVERSARIAL_FROM:], discriminators[ADVERSARIAL_FROM + 1 :]):
+        assert changed(before, after)
+    assert metrics[-1]["discriminator"] > 0.0 and metrics[-1]["feature"] > 0.0
+
+
+def test_adversarial_gradient_has_its_share_and_stays_in_the_crop(history):
+    states, _ = history
+    optimizers, graphdef = codec_stage.make_optimizers(CONFIG), gan_step.discriminator_graphdef(CONFIG)
+    wav = jnp.asarray(next(ToneLoader()).wav)
+    reconstruction = jnp.full(wav.shape, 0.01)
+    outcome = jax.jit(
+        lambda opt, fake: gan_step._adversarial(
+            CONFIG, graphdef, optimizers.discriminator, opt, wav, fake, reconstruction, jax.random.key(0)
+        )
+    )(states[-1].opt_state, 0.5 * wav)
+    share = optax.global_norm(outcome.gradient) / optax.global_norm(reconstruction)
+    assert float(share) == pytest.approx(CONFIG.codec_training.adversarial_share, rel=1e-3)
+    touched = np.flatnonzero(np.any(outcome.gradient != 0.0, axis=0))
+    assert np.ptp(touched) < CONFIG.codec_training.adversarial_samples
+
+
+def test_resumed_run_is_the_uninterrupted_one(history, workdir):
+    """Resumed between two phases: parameters, optimizers, discriminators and statistics are bit-identical."""
+    states, _ = history
+    resumed = codec_stage.train_codec_on(ToneLoader(), CONFIG, workdir)
+    last = states[-1]
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, last.params)
+    jax.tree.map(np.testing.assert_array_equal, resumed.opt_state, last.opt_state)
+    assert [line["step"] for line in read_metrics(workdir)] == list(range(SAVED_STEP + 1, STEPS + 1))
+
+
+def test_phone_loss_ignores_unknown_phones():
+    logits = jnp.array([[[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]]])
+    loss, accuracy = codec_losses.phone_loss(logits, jnp.array([[0, 1, ABSENT]]))
+    assert float(loss) < 1e-3 and float(accuracy) == 1.0
+    loss, accuracy = codec_losses.phone_loss(logits, jnp.full((1, 3), ABSENT))
+    assert float(loss) == 0.0 and float(accuracy) == 0.0
+
+
+def test_reconstruction_losses_are_zero_only_for_the_same_sound():
+    wav = jnp.asarray(next(ToneLoader()).wav)
+    assert [float(loss) for loss in codec_losses.reconstruction_losses(wav, wav)] == [0.0, 0.0]
+    assert all(float(loss) > 0.05 for loss in codec_losses.reconstruction_losses(wav, wav[:, ::-1] * 0.5))
+
+
+def test_adversarial_losses_know_their_sides():
+    def judged(logit, feature):
+        return (Judgement(jnp.full((1, 2, 3), logit), (jnp.full((1, 2, 3, 4), feature),)),)
+
+    sure = codec_losses.discriminator_loss(judged(2.0, 1.0), judged(-2.0, 1.0))
+    fooled = codec_losses.discriminator_loss(judged(-2.0, 1.0), judged(2.0, 1.0))
+    assert float(sure) == 0.0 < float(fooled)
+    assert float(codec_losses.generator_hinge_loss(judged(2.0, 1.0))) == 0.0
+    assert float(codec_losses.feature_matching_loss(judged(0.0, 2.0), judged(0.0, 2.0))) == 0.0
+    assert float(codec_losses.feature_matching_loss(judged(0.0, 2.0), judged(0.0, 1.0))) == pytest.approx(0.5, rel=1e-4)

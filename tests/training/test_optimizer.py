@@ -1,0 +1,69 @@
+"""Which parameters move, which decay, and what a bad step leaves behind."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from omni_jax.config import ConfigError, OptimizerConfig
+from omni_jax.training.optimizer import learning_rate_schedule, make_optimizer, trainable_mask
+
+CFG = OptimizerConfig(learning_rate=0.1, warmup_steps=2, weight_decay=0.5)
+PARAMS = {"trunk": {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}, "head": {"kernel": jnp.ones((2, 2))}}
+MATRICES = jax.tree.map(lambda leaf: leaf.ndim > 1, PARAMS)
+ALL = trainable_mask(PARAMS, ("",))
+
+
+def apply(optimizer, state, grads, params):
+    updates, state = optimizer.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+
+def test_warmup_then_cosine_to_the_final_fraction():
+    rate = learning_rate_schedule(CFG, 10)
+    values = [float(rate(step)) for step in range(11)]
+    assert 0 < values[0] < values[1] < values[2] == pytest.approx(0.1)
+    assert values[10] == pytest.approx(0.1 * CFG.final_fraction)
+    assert all(later < earlier for earlier, later in itertools.pairwise(values[2:]))
+
+
+def test_frozen_parameters_stay_and_have_no_moments():
+    optimizer = make_optimizer(CFG, 10, MATRICES, trainable_mask(PARAMS, ("head",)))
+    state = optimizer.init(PARAMS)
+    params, state = apply(optimizer, state, jax.tree.map(jnp.ones_like, PARAMS), PARAMS)
+    jax.tree.map(np.testing.assert_array_equal, params["trunk"], PARAMS["trunk"])
+    assert np.all(params["head"]["kernel"] < 1)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+    assert shapes.count((2, 2)) == 2, "two moments of the head, none of the trunk"
+
+
+def test_only_what_the_mask_names_decays():
+    optimizer = make_optimizer(CFG, 10, MATRICES, ALL)
+    params, _ = apply(optimizer, optimizer.init(PARAMS), jax.tree.map(jnp.zeros_like, PARAMS), PARAMS)
+    assert np.all(params["trunk"]["kernel"] < 1)
+    np.testing.assert_array_equal(params["trunk"]["scale"], PARAMS["trunk"]["scale"])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(bad):
+    optimizer = make_optimizer(CFG, 10, MATRICES, ALL)
+    good = jax.tree.map(jnp.ones_like, PARAMS)
+    params, state = apply(optimizer, optimizer.init(PARAMS), good, PARAMS)
+    broken = good | {"head": {"kernel": good["head"]["kernel"].at[0, 0].set(bad)}}
+    after, skipped = apply(optimizer, state, broken, params)
+    jax.tree.map(np.testing.assert_array_equal, after, params)
+    jax.tree.map(np.testing.assert_array_equal, skipped.inner, state.inner)
+    assert (int(state.skipped), int(skipped.skipped)) == (0, 1)
+
+
+def test_a_prefix_is_a_whole_path_part():
+    mask = trainable_mask({"head": jnp.ones(1), "header": jnp.ones(1)}, ("head",))
+    assert mask == {"head": True, "header": False}
+
+
+def test_a_prefix_that_nothing_has_is_an_error():
+    with pytest.raises(ConfigError, match=r"'tail'.*\['head', 'trunk'\]"):
+        trainable_mask(PARAMS, ("head", "tail"))
