@@ -15,7 +15,7 @@ from omni_jax.config import (
 )
 
 MODELS = {
-    # about 9 M parameters: trains on a laptop's CPU
+    # about 6 M parameters: trains on a laptop's CPU
     "tiny": ModelConfig(),
     # about 160 M: one GPU. Compiled, not yet trained to the end.
     "small": ModelConfig(
@@ -26,9 +26,14 @@ MODELS = {
             embed_dim=768,
             num_heads=12,
             num_kv_heads=4,
+            head_dim=64,
+            rope_sections=(16, 8, 8),
             mlp_dim=2048,
             num_experts=8,
             expert_dim=512,
+            moe_dispatch="sorted",
+            remat="full",
+            scan_layers=True,
         ),
         audio=AudioEncoderConfig(num_layers=8, embed_dim=384, num_heads=6, mlp_dim=1536),
         vision=VisionEncoderConfig(image_size=128, num_layers=8, embed_dim=384, num_heads=6, mlp_dim=1536),

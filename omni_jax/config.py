@@ -31,22 +31,22 @@ class TransformerConfig:
     """The shared trunk. `num_experts = 0` makes every layer dense."""
 
     num_layers: int = 4
-    embed_dim: int = 256
+    embed_dim: int = 192
     num_heads: int = 4
     num_kv_heads: int = 2
-    head_dim: int = 64
-    mlp_dim: int = 704  # dense layers
+    head_dim: int = 48
+    mlp_dim: int = 512  # dense layers
     num_dense_layers: int = 1  # the first layers stay dense
     num_experts: int = 4
     experts_per_token: int = 2
-    expert_dim: int = 384
+    expert_dim: int = 192
     moe_dispatch: str = "dense"  # dense: every expert on every position, for a few experts on a CPU | sorted
     rope_theta: float = 10_000.0
-    rope_sections: tuple[int, int, int] = (16, 8, 8)  # rotary pairs for time, height, width; sums to head_dim / 2
+    rope_sections: tuple[int, int, int] = (12, 6, 6)  # rotary pairs for time, height, width; sums to head_dim / 2
     qk_norm: bool = True
     norm_eps: float = 1e-6
-    remat: str = "full"  # none | minimal | full
-    scan_layers: bool = True
+    remat: str = "none"  # none | minimal | full
+    scan_layers: bool = False  # True for deep models: one compiled body; unrolled runs faster on a CPU
 
     def __post_init__(self) -> None:
         _require(
@@ -81,10 +81,10 @@ class AudioEncoderConfig:
     """Causal Conformer on right-aligned log-mel: 100 Hz in, 12.5 Hz out, no look-ahead beyond the 80 ms slot."""
 
     num_mels: int = 80
-    num_layers: int = 4
-    embed_dim: int = 192
+    num_layers: int = 3
+    embed_dim: int = 128
     num_heads: int = 4
-    mlp_dim: int = 512
+    mlp_dim: int = 192
     conv_kernel: int = 7
     left_context_slots: int = 50  # attention sees 4 s
     ctc_subframes: int = 4  # CTC runs at 50 Hz
@@ -95,10 +95,10 @@ class AudioEncoderConfig:
 class VisionEncoderConfig:
     image_size: int = 64
     patch_size: int = 8
-    num_layers: int = 4
-    embed_dim: int = 128
+    num_layers: int = 3
+    embed_dim: int = 96
     num_heads: int = 4
-    mlp_dim: int = 384
+    mlp_dim: int = 192
 
     def __post_init__(self) -> None:
         _require(
@@ -115,10 +115,10 @@ class VisionEncoderConfig:
 class DepthConfig:
     """The depth transformer over codebooks."""
 
-    num_layers: int = 2
-    embed_dim: int = 192
+    num_layers: int = 1
+    embed_dim: int = 128
     num_heads: int = 4
-    mlp_dim: int = 512
+    mlp_dim: int = 256
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,20 @@ def attend(
     v: Float[Array, "B S K Dh"],
     mask: Bool[Array, "B T S"],
 ) -> Float[Array, "B T H Dh"]:
-    """Softmax attention in float32; H is a multiple of K."""
+    """Softmax attention, logits and softmax in float32; H is a multiple of K.
+
+    The queries that share a key head are folded into one matrix of (H/K) T rows, so that each head is one product.
+    """
     batch, length, heads, head_dim = q.shape
-    kv_heads = k.shape[2]
-    grouped = q.reshape(batch, length, kv_heads, heads // kv_heads, head_dim) * head_dim**-0.5
-    logits = jnp.einsum("btkgd,bskd->bkgts", grouped, k, preferred_element_type=jnp.float32)
-    probs = jax.nn.softmax(jnp.where(mask[:, None, None], logits, _MASKED), axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bskd->btkgd", probs, v).reshape(q.shape)
+    kv_heads, keys = k.shape[2], k.shape[1]
+    shared = heads // kv_heads
+    folded = (q * head_dim**-0.5).reshape(batch, length, kv_heads, shared, head_dim).transpose(0, 2, 3, 1, 4)
+    folded = folded.reshape(batch, kv_heads, shared * length, head_dim)
+    logits = jnp.matmul(folded, k.transpose(0, 2, 3, 1), preferred_element_type=jnp.float32)
+    logits = jnp.where(mask[:, None, None], logits.reshape(batch, kv_heads, shared, length, keys), _MASKED)
+    probs = jax.nn.softmax(logits, axis=-1).astype(v.dtype).reshape(batch, kv_heads, shared * length, keys)
+    mixed = jnp.matmul(probs, v.transpose(0, 2, 1, 3)).reshape(batch, kv_heads, shared, length, head_dim)
+    return mixed.transpose(0, 3, 1, 2, 4).reshape(q.shape)
 
 
 def segment_mask(

@@ -76,13 +76,16 @@ class MoE(nnx.Module):
     def _dense(
         self, x: Float[Array, "N D"], gates: Float[Array, "N k"], chosen: Int[Array, "N k"]
     ) -> Float[Array, "N D"]:
-        num_experts = self.gate.shape[0]
+        num_experts, dim, width = self.gate.shape
         one_hot = jax.nn.one_hot(chosen, num_experts, dtype=jnp.float32)
         weights = jnp.einsum("nk,nke->ne", gates, one_hot).astype(x.dtype)
-        gate = jnp.einsum("nd,edf->nef", x, self.gate[...].astype(x.dtype))
-        up = jnp.einsum("nd,edf->nef", x, self.up[...].astype(x.dtype))
-        hidden = jax.nn.silu(gate) * up * weights[:, :, None]
-        return jnp.einsum("nef,efd->nd", hidden, self.down[...].astype(x.dtype))
+        # One wide layer of E * F units. As an einsum over "nef" XLA's CPU backend takes twice as long.
+        gate, up = (
+            x @ jnp.moveaxis(w[...], 0, 1).reshape(dim, num_experts * width).astype(x.dtype)
+            for w in (self.gate, self.up)
+        )
+        hidden = jax.nn.silu(gate) * up * jnp.repeat(weights, width, axis=1)
+        return hidden @ self.down[...].reshape(num_experts * width, dim).astype(x.dtype)
 
     def _sorted(
         self, x: Float[Array, "N D"], gates: Float[Array, "N k"], chosen: Int[Array, "N k"]
