@@ -106,15 +106,18 @@ def _print_report(out: str, report: CallReport) -> None:
     heard = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in report.heard_user)
     print(f"heard you speak: {heard or 'never'}")
     print(f"text: {report.text or '(none)'}")
-    if report.first_audio_seconds is None:
-        print("time to first audio: none, the question or the answer was not audible")
-    else:
-        print(f"time to first audio: {report.first_audio_seconds * 1000:.0f} ms after the question's last sound")
+    print(f"time to first audio: {_first_audio(report.first_audio_seconds)}")
     print(
         f"real-time factor: {report.real_time_factor:.2f} ({report.seconds:.1f} s call, slowest frame "
         f"{report.slowest_frame_seconds * 1000:.0f} ms of 80)"
     )
     print(f"wrote {out} ({len(report.speech) / SPEECH_SAMPLE_RATE_HZ:.1f} s, in time with the question)")
+
+
+def _first_audio(seconds: float | None) -> str:
+    if seconds is None:
+        return "none, the question or the answer was not audible"
+    return f"{abs(seconds) * 1000:.0f} ms {'after' if seconds >= 0 else 'before'} the question's last sound"
 
 
 if __name__ == "__main__":
