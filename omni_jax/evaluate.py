@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,9 +25,10 @@ from omni_jax.evals.files import METRICS_FILE, RECORDS_FILE, SAMPLES, SCENES, ev
 from omni_jax.evals.run import Evaluation, run_evaluation
 from omni_jax.evals.scenes import write_sample, write_scene
 from omni_jax.export.bundle import Bundle, load_bundle
-from omni_jax.report.marks import MARKS, formatted, is_met, mark_value
+from omni_jax.report.marks import MARKS, formatted, formatted_interval, is_met, mark_value
 from omni_jax.train import read_flags, use_compilation_cache
 
+TABLE_WIDTH = 100
 SAMPLE_SUFFIX = "_0"  # the first scene of each kind becomes a sample file
 
 
@@ -42,38 +44,48 @@ def evaluate(config: EvalConfig, workdir: str | Path) -> dict[str, Any]:
 
     Raises UserError where there is no trained model in `workdir` or it can't be written.
     """
-    workdir, console, start = Path(workdir), Console(), time.perf_counter()
+    workdir, start = Path(workdir), time.perf_counter()
+    console = Console(width=max(TABLE_WIDTH, Console().width))  # a log file has no width of its own
     bundle = load_bundle(workdir)
-    result = run_evaluation(bundle, config, workdir, lambda line: console.print(f"[dim]{line}[/dim]"))
+
+    def say(line: str) -> None:
+        console.print(f"[dim]{time.perf_counter() - start:4.0f} s  {line}[/dim]")
+
+    result = run_evaluation(bundle, config, workdir, say)
     seconds = time.perf_counter() - start
     metrics = result.metrics | {"evaluation_seconds": seconds, "checkpoint_step": bundle.step}
     try:
         _write(workdir, metrics, result, bundle)
     except OSError as error:
         raise UserError(f"{workdir} can't be written ({error.strerror}): make room or check the permissions") from error
-    console.print(metrics_table(metrics))
+    console.print(metrics_table(metrics), *_skipped(metrics), sep="\n")
     console.print(f"evaluated in {seconds:.0f} s: {evaluation_directory(workdir) / METRICS_FILE}")
     return metrics
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    table = Table(title="held-out material", title_justify="left")
+    table = Table(title="on held-out material", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("metric", "value", "95 % interval", "floor", "ceiling", "mark", "examples"):
-        table.add_column(name, justify="left" if name == "metric" else "right")
+        table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
     for mark in MARKS:
-        low, high = (formatted(bound, mark.unit) for bound in metrics[f"{mark.key}_ci"])
         met, wanted = is_met(mark, metrics), mark_value(mark, metrics)
         colour = {True: "green", False: "red", None: "default"}[met]
+        sign = "≥" if mark.higher_is_better else "≤"
         table.add_row(
             mark.key,
             f"[{colour}]{formatted(metrics[mark.key], mark.unit)}[/{colour}]",
-            f"{low} to {high}",
+            formatted_interval(*metrics[f"{mark.key}_ci"], mark.unit),
             formatted(metrics[f"{mark.key}_floor"], mark.unit),
             formatted(metrics.get(f"{mark.key}_ceiling"), mark.unit),
-            "" if wanted is None else f"{'≥' if mark.higher_is_better else '≤'} {formatted(wanted, mark.unit)}",
-            metrics.get(f"{mark.key}_skipped") or str(metrics[f"{mark.key}_num_examples"]),
+            "" if wanted is None else f"{sign} {formatted(wanted, mark.unit)}",
+            str(metrics[f"{mark.key}_num_examples"]),
         )
     return table
+
+
+def _skipped(metrics: Mapping[str, Any]) -> list[str]:
+    suffix = "_skipped"
+    return [f"{key.removesuffix(suffix)} skipped: {why}" for key, why in metrics.items() if key.endswith(suffix)]
 
 
 def _write(workdir: Path, metrics: Mapping[str, Any], result: Evaluation, bundle: Bundle) -> None:

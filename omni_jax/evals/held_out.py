@@ -18,7 +18,7 @@ from omni_jax.evals.examples import Call
 from omni_jax.input_pipeline import augment, noise
 from omni_jax.input_pipeline.cast import Cast, make_cast
 from omni_jax.input_pipeline.corpus import SPLITS, Picture, SpeechClip, load_speech
-from omni_jax.input_pipeline.materials import Materials, corpus_source
+from omni_jax.input_pipeline.materials import Materials
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance, utterance, with_pause
 from omni_jax.types import FRAME_LISTEN_SAMPLES, SPEECH_SAMPLE_RATE_HZ
 
@@ -72,8 +72,7 @@ class HeldOut:
 
 def load_held_out(materials: Materials, call_frames: int) -> HeldOut:
     """`materials`: of the test split. Raises DataError where the corpus is not there."""
-    source = corpus_source(materials.config)
-    clips = [clip for split in SPLITS for clip in load_speech(source, split, SPEECH_SAMPLE_RATE_HZ)]
+    clips = [clip for split in SPLITS for clip in load_speech(materials.source, split, SPEECH_SAMPLE_RATE_HZ)]
     assistant = [clip for clip in clips if clip.role == "assistant"]
     return HeldOut(make_cast(materials, assistant), call_frames)
 

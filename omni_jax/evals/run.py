@@ -20,7 +20,7 @@ from omni_jax.evals.resynthesis import resynthesise
 from omni_jax.evals.rollout import run_calls, time_calls
 from omni_jax.evals.scenes import Scene
 from omni_jax.evals.second_sounds import harmless_calls, interruption_calls
-from omni_jax.export.bundle import Bundle
+from omni_jax.export.bundle import FINAL_STAGE, Bundle
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.training.speech_codes import load_or_build_code_cache
@@ -66,15 +66,16 @@ def run_evaluation(bundle: Bundle, config: EvalConfig, workdir: Path, say: Say) 
       say: is told what happens next.
     """
     say("loading the held-out corpus")
-    held = load_held_out(load_materials(bundle.config, "test"), config.call_frames)
+    stage = _stage_directory(workdir)
+    held = load_held_out(load_materials(bundle.config, "test", workdir=stage), config.call_frames)
     results = _Results()
     say("asking about pictures, facts and sentences")
     asked, replies = _ask(bundle, config, held, results)
     say("talking over the model's answers, and pausing")
     _duplex(bundle, config, held, results)
     say("listening in noise")
-    codes = load_or_build_code_cache(bundle.config, bundle.codec_params, workdir)
-    materials = load_materials(bundle.config, "test", codes)
+    codes = load_or_build_code_cache(bundle.config, bundle.codec_params, stage)
+    materials = load_materials(bundle.config, "test", codes, stage)
     dialogues = noisy_turns(materials, bundle.params, config.turn_dialogues, config.seed)
     results.add("turns", turns.turn_states(dialogues))
     say("timing single calls")
@@ -155,12 +156,17 @@ def _text(bundle: Bundle, config: EvalConfig, workdir: Path) -> tuple:
     pretrained = workdir / "pretrain"
     if not (pretrained / "checkpoints").is_dir():
         return skipped("text_nll_ratio", f"{pretrained} is not there: nothing to compare the text loss with"), []
-    loader = make_loader(_text_only(bundle.config), "test")
+    loader = make_loader(_text_only(bundle.config), "test", workdir=_stage_directory(workdir))
     batches = [next(loader) for _ in range(config.text_batches)]
     loader.close()
     after, tokens = text_nll.text_nll(bundle.config.model, bundle.params, batches)
     before, _ = text_nll.text_nll(bundle.config.model, load_params(pretrained)[1], batches)
     return text_nll.text_nll_ratio(after, before, tokens, bundle.config.model.vocab_size)
+
+
+def _stage_directory(workdir: Path) -> Path:
+    """Where the stage notes bad records: with the same place, a process that has trained has the corpus in memory."""
+    return workdir / FINAL_STAGE if (workdir / FINAL_STAGE).is_dir() else workdir
 
 
 def _text_only(config: Config) -> Config:

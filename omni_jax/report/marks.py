@@ -70,3 +70,11 @@ def formatted(value: float | None, unit: str) -> str:
         case "bytes":
             return f"{value / 1e9:.1f} GB"
     return f"{value:.2f}"
+
+
+def formatted_interval(low: float | None, high: float | None, unit: str) -> str:
+    """Both bounds with one unit, as in "25 to 100 %"; empty for a missing one."""
+    if low is None or high is None:
+        return ""
+    first, last = formatted(low, unit), formatted(high, unit)
+    return f"{first.split(' ')[0]} to {last}"

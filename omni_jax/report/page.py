@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from omni_jax.report.figures import latency_histogram, loss_curves, metric_range, spectrogram_pair
-from omni_jax.report.marks import MARKS, RESOURCE_MARKS, Mark, formatted, is_met, mark_value
+from omni_jax.report.marks import MARKS, RESOURCE_MARKS, Mark, formatted, formatted_interval, is_met, mark_value
 from omni_jax.report.scene_files import SceneFiles
 from omni_jax.report.strip import dialogue_strip, legend_items
 from omni_jax.report.style import INK, MUTED, OWN, USER
@@ -65,7 +65,7 @@ def _row(mark: Mark, report: Mapping[str, Any]) -> dict[str, Any]:
         "meaning": mark.meaning,
         "key": mark.key,
         "value": formatted(value, mark.unit),
-        "interval": None if low is None else f"{formatted(low, mark.unit)} to {formatted(high, mark.unit)}",
+        "interval": formatted_interval(low, high, mark.unit),
         "floor": formatted(report.get(f"{mark.key}_floor"), mark.unit),
         "ceiling": formatted(report.get(f"{mark.key}_ceiling"), mark.unit),
         "mark": None if wanted is None else f"{sign} {formatted(wanted, mark.unit)}",

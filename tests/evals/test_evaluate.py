@@ -134,7 +134,7 @@ def test_evaluate_writes_metrics_records_and_scenes_and_the_report_reads_them(wo
 def test_user_errors_are_one_line(workdir, tmp_path):
     with pytest.raises(UserError, match="no such directory"):
         main(["--config=configs/eval.py:tiny", f"--workdir={tmp_path / 'nothing'}"])
-    with pytest.raises(UserError, match="nope.py is not there"):
+    with pytest.raises(UserError, match=r"nope\.py:tiny is not there"):
         main(["--config=configs/nope.py:tiny", f"--workdir={workdir}"])
     with pytest.raises(UserError, match="size='huge': want one of tiny, full"):
         main(["--config=configs/eval.py:huge", f"--workdir={workdir}"])
