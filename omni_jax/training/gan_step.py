@@ -163,7 +163,7 @@ def _adversarial(
     (_, metrics), g_cotangent = jax.value_and_grad(generator_loss, has_aux=True)(judged)
     updates, opt_state = optimizer.update(pull_back(d_cotangent)[0], opt.discriminator, opt.discriminator_params)
     g_gradient = pull_back(g_cotangent)[1]
-    scale = training.adversarial_share * optax.global_norm(gradient) / (optax.global_norm(g_gradient) + 1e-12)
+    scale = training.adversarial_share * optax.tree.norm(gradient) / (optax.tree.norm(g_gradient) + 1e-12)
     placed = jax.lax.dynamic_update_slice_in_dim(jnp.zeros_like(fake), scale * g_gradient, start, axis=1)
     params = optax.apply_updates(opt.discriminator_params, updates)
     return Adversarial(placed, params, opt_state, metrics | {"discriminator": d_loss})
