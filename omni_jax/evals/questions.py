@@ -55,23 +55,21 @@ def repeats(
 def no_answers(
     calls: Sequence[Call], replies: Sequence[Reply], silent_replies: Sequence[Reply]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """`no_answer_rate`: asked, and nothing over -45 dBFS by 3 s after the user's last voiced sample.
+    """`no_answer_rate`: asked, and nothing over -45 dBFS in the 3 s after the user's last voiced sample.
 
-    Floor: the share of calls with a user who says nothing in which nothing is said either, over the same time; a
-    model that ignores the question has that rate.
+    Floor: the share of calls with a user who says nothing in which nothing is said either, at the same time of the
+    call; a model that ignores the question has that rate.
     """
-    said = [_first_sound_ms(reply) for reply in replies]
-    silent = [first is None or first > _deadline_ms(call) for call, first in zip(calls, said, strict=True)]
+    ends = [user_end_ms(call) for call in calls]
+    said = [_sound_ms(reply, end) for reply, end in zip(replies, ends, strict=True)]
     records = [
-        {"question": call.question, "first_sound_ms": first, "deadline_ms": _deadline_ms(call)}
-        for call, first in zip(calls, said, strict=True)
+        {"question": call.question, "user_end_ms": end, "sound_ms": sound}
+        for call, end, sound in zip(calls, ends, said, strict=True)
     ]
     floor = None
     if silent_replies and calls:
-        deadline = float(np.median([_deadline_ms(call) for call in calls]))
-        unasked = [_first_sound_ms(reply) for reply in silent_replies]
-        floor = float(np.mean([first is None or first > deadline for first in unasked]))
-    return mean_entry("no_answer_rate", silent, _factors(calls), floor=floor), records
+        floor = float(np.mean([_sound_ms(reply, float(np.median(ends))) is None for reply in silent_replies]))
+    return mean_entry("no_answer_rate", [sound is None for sound in said], _factors(calls), floor=floor), records
 
 
 def user_end_ms(call: Call) -> float:
@@ -79,12 +77,10 @@ def user_end_ms(call: Call) -> float:
     return last_audible_ms(audible(call.user_wav, LISTEN_SAMPLE_RATE_HZ)) or 0.0
 
 
-def _deadline_ms(call: Call) -> float:
-    return user_end_ms(call) + ANSWER_WITHIN_MS
-
-
-def _first_sound_ms(reply: Reply) -> float | None:
-    return first_audible_ms(audible(reply.heard_wav, SPEECH_SAMPLE_RATE_HZ))
+def _sound_ms(reply: Reply, end_ms: float) -> float | None:
+    """When the model is first heard in the 3 s from `end_ms` on."""
+    first = first_audible_ms(audible(reply.heard_wav, SPEECH_SAMPLE_RATE_HZ), end_ms)
+    return first if first is not None and first <= end_ms + ANSWER_WITHIN_MS else None
 
 
 def _factors(calls: Sequence[Call]) -> dict[str, list[str]]:

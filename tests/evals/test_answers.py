@@ -65,7 +65,8 @@ def test_repeat_word_error_rate_is_over_all_words():
 
 def test_no_answer_is_nothing_audible_three_seconds_after_the_user():
     calls = [call(((0, 1000),)) for _ in range(4)]
-    replies = [reply(((1500, 2500),)), reply(((3900, 5000),)), reply(((4100, 5000),)), reply()]
-    metrics, _ = no_answers(calls, replies, silent_replies=[reply(), reply(((500, 900),))])
+    replies = [reply(((800, 2500),)), reply(((3900, 5000),)), reply(((4100, 5000),)), reply(((200, 900),))]
+    metrics, records = no_answers(calls, replies, silent_replies=[reply(), reply(((1500, 1900),))])
+    assert [record["sound_ms"] for record in records] == [1000, 3900, None, None]
     assert metrics["no_answer_rate"] == 0.5
     assert metrics["no_answer_rate_floor"] == 0.5
