@@ -13,7 +13,7 @@ from omni_jax.input_pipeline.corpus import Source, SpeechClip, load_speech
 from omni_jax.types import ABSENT, SPEECH_SAMPLE_RATE_HZ
 
 PHONE_FRAME_SAMPLES = 480  # 50 Hz
-SILENCE_PHONE = 0
+SILENCE, SILENCE_PHONE = "pau", 0
 GAIN_DB = (-12.0, 4.0)
 SAMPLES_PER_MS = SPEECH_SAMPLE_RATE_HZ // 1000
 
@@ -26,8 +26,8 @@ class CodecBatch(NamedTuple):
 class CodecCrops:
     """Cuts crops of `codec_training.segment_samples`; a shorter clip is surrounded by silence.
 
-    Phone 0 is silence inside aligned clips; the others are numbered by frequency in the training split, and the rarest
-    are left out (ABSENT) where there are more than `codec.num_phones`.
+    Phone 0 is silence inside and around aligned clips; the others are numbered by frequency in the training split; the
+    rarest are left out (ABSENT) where there are more than `codec.num_phones`.
     """
 
     def __init__(self, config: Config, source: Source, split: str):
@@ -65,7 +65,7 @@ class CodecCrops:
 
 
 def phone_inventory(clips: tuple[SpeechClip, ...], num_phones: int) -> dict[str, int]:
-    """Phone -> id from 1 on, the most frequent first."""
-    counts = Counter(phone.text for clip in clips for phone in clip.phones)
+    """Phone -> id: silence 0, then the most frequent first."""
+    counts = Counter(phone.text for clip in clips for phone in clip.phones if phone.text != SILENCE)
     ranked = sorted(counts, key=lambda phone: (-counts[phone], phone))
-    return {phone: number for number, phone in enumerate(ranked[: num_phones - 1], start=1)}
+    return {phone: number for number, phone in enumerate([SILENCE, *ranked[: num_phones - 1]])}

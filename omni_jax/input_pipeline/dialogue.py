@@ -16,11 +16,11 @@ from jaxtyping import Float
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.cast import Cast, make_cast
 from omni_jax.input_pipeline.corpus import Picture, SpeechClip
-from omni_jax.input_pipeline.disturbance import DISTURBANCES, Answer, disturb
+from omni_jax.input_pipeline.disturbance import SIDE_TALK_DB, Answer, disturb, draw_disturbance
 from omni_jax.input_pipeline.materials import Materials, TaskSource
 from omni_jax.input_pipeline.monologue import text_weights, without_words
 from omni_jax.input_pipeline.noise import add_background
-from omni_jax.input_pipeline.scene import FRAME_MS, Scene
+from omni_jax.input_pipeline.scene import FRAME_MS, GAP_FRAMES, Scene
 from omni_jax.input_pipeline.speech_tasks import end_frame, placed_words
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import picture_patches
@@ -28,17 +28,16 @@ from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_code
 from omni_jax.input_pipeline.utterance import Utterance, utterance, with_pause
 from omni_jax.types import Control, Event, TurnState
 
-GAP_FRAMES = 3  # silent frames between the user's last voiced frame and the reply's first: 240 to 320 ms
 MAX_FRAMES = 150
 LEAD_MS = (200, 1000)
 BETWEEN_TURNS_MS = (500, 1200)
 TAIL_MS = (300, 1000)
-KIND_SHARES = {"picture_question": 0.28, "fact_question": 0.27, "repeat_request": 0.2, "greeting": 0.07, "tell": 0.18}
+KIND_SHARES = {"picture_question": 0.26, "fact_question": 0.26, "repeat_request": 0.18, "greeting": 0.06, "tell": 0.24}
 PAUSE_SHARE = 0.3
-SECOND_TURN_SHARE = 0.4
+SECOND_TURN_SHARE = 0.35
+SIDE_TALK_SHARE = 0.15  # said after the answer to somebody else, and not answered
 UNASKED_PICTURE_SHARE = 0.2  # a picture is there, but the question is about something else
-LONG_REPLY_FRAMES = 30
-DISTURBED_SHARE = {True: 0.85, False: 0.15}  # of long and of short replies
+DISTURBED_SHARES = ((30, 0.9), (18, 0.4), (0, 0.05))  # of replies with at least so many frames
 ATTEMPTS = 20
 NUM_DIALOGUES = 1 << 16  # keys only see to it that every question has its turn
 
@@ -92,8 +91,9 @@ def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], pat
 
 def talkers(cast: Cast, rng: np.random.Generator) -> list[Float[np.ndarray, "N"]]:
     """Three voices for babble noise."""
-    clips = [clip for kind in cast.questions.values() for clip in kind]
-    return [clips[i].wav() for i in rng.integers(len(clips), size=3)]
+    kinds = list(cast.questions.values())
+    chosen = [kinds[rng.integers(len(kinds))] for _ in range(3)]
+    return [clips[rng.integers(len(clips))].wav() for clips in chosen]
 
 
 def max_frames(materials: Materials) -> int:
@@ -113,8 +113,11 @@ def play(materials: Materials, cast: Cast, key: int, rng: np.random.Generator) -
         end_ms = play_turn(materials, cast, scene, turn, round(rng.uniform(*LEAD_MS)), rng, attempt < ATTEMPTS // 2)
         if end_ms is None:
             continue
-        if rng.random() < SECOND_TURN_SHARE:
+        then = rng.random()
+        if then < SECOND_TURN_SHARE:
             end_ms = _second_turn(materials, cast, scene, picture, end_ms, rng)
+        elif then < SECOND_TURN_SHARE + SIDE_TALK_SHARE and cast.side_talks:
+            end_ms = _side_talk(materials, cast, scene, end_ms, rng)
         scene.cut(int((end_ms + rng.uniform(*TAIL_MS)) // FRAME_MS) + 1)
         return picture, scene
     raise ValueError(f"no dialogue fits {max_frames(materials)} frames: raise data.row_positions and data.audio_slots")
@@ -133,9 +136,9 @@ def play_turn(
     last_voiced = scene.hear(spoken, start_ms, TurnState.TURN)
     scene.event[last_voiced] = Event.END_OF_USER_TURN
     scene.decision[last_voiced + 1 : last_voiced + GAP_FRAMES] = True
-    if rng.random() < DISTURBED_SHARE[answer.end_frame - answer.first_frame >= LONG_REPLY_FRAMES]:
-        kind = DISTURBANCES[rng.integers(len(DISTURBANCES))]
-        answer, over_ms = disturb(kind, materials, cast, scene, answer, rng)
+    length = answer.end_frame - answer.first_frame
+    if rng.random() < next(share for frames, share in DISTURBED_SHARES if length >= frames):
+        answer, over_ms = disturb(draw_disturbance(rng), materials, cast, scene, answer, rng)
     else:
         over_ms = answer.end_frame * FRAME_MS
     say_answer(materials, scene, answer)
@@ -186,5 +189,17 @@ def _second_turn(
     kind = _draw_kind(cast, rng, with_picture=picture is not None)
     turn = draw_turn(cast, kind, int(rng.integers(1 << 30)), picture)
     start_ms = end_ms + round(rng.uniform(*BETWEEN_TURNS_MS))
-    over_ms = play_turn(materials, cast, scene, turn, start_ms, rng, pauses=False)
+    over_ms = play_turn(materials, cast, scene, turn, start_ms, rng, pauses=True)
     return end_ms if over_ms is None else over_ms
+
+
+def _side_talk(materials: Materials, cast: Cast, scene: Scene, end_ms: int, rng: np.random.Generator) -> int:
+    """The user says something that is not meant for the assistant, where it fits."""
+    clip = cast.side_talks[rng.integers(len(cast.side_talks))]
+    spoken = utterance(clip, rng if materials.augmented else None)
+    start_ms = end_ms + round(rng.uniform(*BETWEEN_TURNS_MS))
+    if start_ms + spoken.duration_ms + TAIL_MS[0] > scene.room_ms():
+        return end_ms
+    scene.hear(spoken, start_ms, TurnState.SIDE_TALK, 10.0 ** (rng.uniform(*SIDE_TALK_DB) / 20.0))
+    scene.event[start_ms // FRAME_MS] = Event.SIDE_TALK
+    return int(start_ms + spoken.duration_ms)

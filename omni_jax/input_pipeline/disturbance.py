@@ -15,8 +15,8 @@ from omni_jax.input_pipeline.scene import FRAME_MS, Scene
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, utterance
 from omni_jax.types import FRAME_LISTEN_SAMPLES, Event, TurnState
 
-# Each is drawn as often as every other.
-DISTURBANCES = ("interruption", "backchannel", "noise", "side_talk", "echo")
+# Not every answer is long enough to be interrupted; as they come out, interruptions are about as many as all others.
+DISTURBANCES = {"interruption": 0.4, "backchannel": 0.18, "side_talk": 0.16, "noise": 0.13, "echo": 0.13}
 REACTION_FRAMES = (1, 3)  # from the frame that makes the interrupting word identifiable to INTERRUPT
 FIRST_DISTURBANCE_MS = 240  # after the assistant's first word has started
 LAST_DISTURBANCE_MS = 160  # what comes between ends before the assistant does
@@ -35,6 +35,10 @@ class Answer:
     first_frame: int  # of the first word
     end_frame: int  # first frame after the last word
     stop: int | None = None
+
+
+def draw_disturbance(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(DISTURBANCES), p=list(DISTURBANCES.values())))
 
 
 def disturb(
@@ -104,6 +108,7 @@ def _noise(scene: Scene, answer: Answer, rng: np.random.Generator) -> None:
     start = start_ms * SAMPLES_PER_MS
     scene.user[start : start + len(burst)] += burst.astype(np.float32)
     scene.event[start_ms // FRAME_MS] = Event.NOISE
+    scene.decision[start_ms // FRAME_MS : (start_ms + duration_ms) // FRAME_MS + 1] = True
 
 
 def _start_between(answer: Answer, duration_ms: float, rng: np.random.Generator) -> int | None:

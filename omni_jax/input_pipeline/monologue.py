@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int
 
 from omni_jax.types import Control
 
-# Weights of the own text as a target. LISTEN fills most of a dialogue and would drown the rest; but where the user has
-# stopped and may go on, "keep listening" is the decision to be learned.
+# Weights of the own text as a target. LISTEN fills most of a dialogue and would drown the rest. But where the user has
+# paused and may go on, or murmurs while the model speaks, *no* transition is the decision to be learned.
 LISTEN_WEIGHT = 0.1
-LISTEN_DECISION_WEIGHT = 0.5
+DECISION_WEIGHT = 2.0
 FILL_WEIGHT = 0.4
 TRANSITION_WEIGHT = 5.0
 WORD_WEIGHT = 1.0
@@ -62,13 +62,12 @@ def write_turn(
 
 
 def text_weights(text: Int[np.ndarray, "F"], decision: Bool[np.ndarray, "F"] | bool = False) -> Float[np.ndarray, "F"]:
-    """Weight of each frame's own text as a target; `decision` marks frames in which LISTEN is a choice."""
+    """Weight of each frame's own text as a target; `decision` marks frames that could be taken for a transition."""
     weights = np.full(text.shape, WORD_WEIGHT, np.float32)
     weights[text == Control.LISTEN] = LISTEN_WEIGHT
-    weights[(text == Control.LISTEN) & decision] = LISTEN_DECISION_WEIGHT
     weights[np.isin(text, (Control.WAIT, Control.EPAD))] = FILL_WEIGHT
-    weights[np.isin(text, TRANSITIONS)] = TRANSITION_WEIGHT
-    return weights
+    weights = np.where(decision, np.maximum(weights, DECISION_WEIGHT), weights)
+    return np.where(np.isin(text, TRANSITIONS), TRANSITION_WEIGHT, weights).astype(np.float32)
 
 
 def without_words(text: Int[np.ndarray, "F"]) -> Int[np.ndarray, "F"]:

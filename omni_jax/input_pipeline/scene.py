@@ -16,6 +16,8 @@ from omni_jax.types import FRAME_LISTEN_SAMPLES, Control, Event, TurnState
 FRAME_MS = FRAME_LISTEN_SAMPLES // SAMPLES_PER_MS
 SILENT_CODES_WEIGHT = 0.1  # codes under LISTEN
 FALL_FRAMES = 2  # the sound of the last word dies away
+GAP_FRAMES = 3  # silent frames between the user's last voiced frame and the reply's first: 240 to 320 ms
+DECISION_FRAMES = 5  # in the first frames of a pause it could be the end of the turn
 
 
 class Scene:
@@ -31,7 +33,7 @@ class Scene:
         self.user_vad = np.zeros(num_frames, np.int32)
         self.turn_state = np.full(num_frames, TurnState.IDLE, np.int32)
         self.event = np.full(num_frames, Event.NONE, np.int32)
-        self.decision = np.zeros(num_frames, bool)  # the user is silent, and may or may not have finished
+        self.decision = np.zeros(num_frames, bool)  # what the user does could be taken for a reason to start or stop
         self.transcript: list[str] = []
 
     def hear(self, spoken: Utterance, start_ms: int, state: TurnState, gain: float = 1.0) -> int:
@@ -49,8 +51,10 @@ class Scene:
             pause = slice(*(int((start_ms + ms) // FRAME_MS) + 1 for ms in spoken.pause_ms))
             silent = np.arange(pause.start, pause.stop)[self.user_vad[pause] == 0]
             self.turn_state[silent] = TurnState.PAUSE
-            self.decision[silent] = True
+            self.decision[silent[:DECISION_FRAMES]] = True
             self.event[silent[:1]] = Event.PAUSE
+        if state in (TurnState.BACKCHANNEL, TurnState.SIDE_TALK):
+            self.decision[first_frame : last_frame + 1 + GAP_FRAMES] = True
         self.transcript.append(spoken.clip.text)
         return last_frame
 
