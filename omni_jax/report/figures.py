@@ -14,12 +14,11 @@ from omni_jax.report.marks import Mark, mark_value
 from omni_jax.report.style import BAD, FLOOR, GOOD, INK, LINE, MUTED, OWN, PART_COLOURS, as_png_uri, as_svg, bare
 from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
 
-MAX_PARTS = 6
 SMOOTHING = 0.8
 
 
 def loss_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """One panel a stage: the smoothed total and its largest parts, from the records of metrics.jsonl. Inline SVG."""
+    """One panel a stage: the smoothed total and its terms, from the records of metrics.jsonl. Inline SVG."""
     figure, panels = plt.subplots(1, len(stages), figsize=(2.9 * len(stages), 2.6), squeeze=False)
     for axes, (stage, records) in zip(panels[0], stages.items(), strict=True):
         _stage_panel(axes, stage, records)
@@ -29,23 +28,17 @@ def loss_curves(stages: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def _stage_panel(axes: Axes, stage: str, records: Sequence[Mapping[str, Any]]) -> None:
     steps = np.array([record["step"] for record in records])
-    parts = _largest_parts(records)
-    for colour, (name, values) in zip(PART_COLOURS, parts.items(), strict=False):
-        axes.plot(steps, _smooth(values), color=colour, linewidth=1.1, alpha=0.85, label=name)
+    for name, colour in PART_COLOURS.items():
+        # A term that a stage does not have, or does not have yet, is logged as 0.
+        values = np.array([record["parts"].get(name) or np.nan for record in records])
+        if np.isfinite(values).any():
+            axes.plot(steps, _smooth(values), color=colour, linewidth=1.1, alpha=0.85, label=name)
     axes.plot(steps, _smooth([record["loss"] for record in records]), color=INK, linewidth=1.9, label="total")
     axes.set_title(stage)
     axes.set_xlabel("step")
     axes.set_ylim(bottom=0)
     axes.grid(axis="y")
     axes.legend(frameon=False, fontsize=6.8, handlelength=1.1, labelspacing=0.25, loc="upper right")
-
-
-def _largest_parts(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    names = list(dict.fromkeys(name for record in records for name in record["parts"] if name.endswith("loss")))
-    names = names or list(dict.fromkeys(name for record in records for name in record["parts"]))
-    series = {name: [record["parts"].get(name, np.nan) for record in records] for name in names}
-    ordered = sorted(series.items(), key=lambda item: -np.nan_to_num(np.nanmean(item[1])))
-    return dict(ordered[:MAX_PARTS])
 
 
 def _smooth(values: Sequence[float]) -> np.ndarray:

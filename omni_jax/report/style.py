@@ -17,7 +17,20 @@ INK, MUTED, LINE, PAPER = "#22303c", "#6b7a88", "#dfe5ea", "#ffffff"
 USER, OWN, TARGET = "#3b7ea1", "#d9783a", "#7a8b99"
 GOOD, BAD, FLOOR = "#3a8f63", "#c2513d", "#a9b4bd"
 STATE_COLOURS = ("#eef1f4", "#8fbcd4", "#d5e5ef", "#e9cf8a", "#e2907a", "#bdb2d6")  # in the order of TurnState
-PART_COLOURS = ("#3b7ea1", "#d9783a", "#3a8f63", "#8a6fb0", "#b8912f", "#7a8b99", "#c2513d", "#4d9fa3")
+# The loss terms that are drawn, by their name in metrics.jsonl; a term has the same colour in every stage.
+PART_COLOURS = {
+    "text": "#3b7ea1",
+    "monologue": "#d9783a",
+    "semantic": "#3a8f63",
+    "acoustic": "#8a6fb0",
+    "ctc": "#b8912f",
+    "turn": "#c2513d",
+    "mel": "#3b7ea1",
+    "stft": "#8a6fb0",
+    "phone": "#3a8f63",
+    "adversarial": "#c2513d",
+    "feature": "#b8912f",
+}
 
 plt.rcParams.update(
     {
