@@ -163,6 +163,9 @@ def test_marks_compare_in_their_own_direction():
     assert is_met(marks["no_answer_rate"], {"no_answer_rate": 0.21}) is False
     assert is_met(marks["turn_f1"], {"turn_f1": 0.45, "turn_f1_floor": 0.36}) is False
     assert is_met(marks["turn_f1"], {"turn_f1": 0.47, "turn_f1_floor": 0.36})
+    stops = "interruption_stop_share_1000ms"
+    assert is_met(marks[stops], {stops: 1.0, f"{stops}_floor": 0.1})
+    assert is_met(marks[stops], {stops: 1.0, f"{stops}_floor": 1.0}) is False  # it always stops by itself
     assert is_met(marks["first_audio_ms_median"], {"first_audio_ms_median": 300}) is None
     assert is_met(marks["text_nll_ratio"], {"text_nll_ratio": None}) is None
 

@@ -37,7 +37,9 @@ def turn_states(examples: Sequence[TurnExample]) -> tuple[dict[str, Any], list[d
     names = examples[0].factors if examples else ("dialogue",)
     factors = {name: [e.factors[name] for e in examples] for name in names}
     floor = max((_energy_f1(examples, threshold) for threshold in THRESHOLDS_DBFS), default=None) if examples else None
-    metrics = entry("turn_f1", lambda index: macro_f1(counts[index].sum(0)), factors, floor=floor)
+    # A draw of dialogues that lacks a state is left out of the interval: without rare states the mean is too high.
+    occurring = np.flatnonzero(counts[:, [0, 2]].sum((0, 1)))
+    metrics = entry("turn_f1", lambda index: macro_f1(counts[index].sum(0), occurring), factors, floor=floor)
     metrics |= {f"turn_f1_{state.name.lower()}": _state_f1(counts, state) for state in TurnState}
     metrics |= _silero(examples)
     records = [{"accuracy": _accuracy(e)} | e.factors for e in examples]
@@ -49,12 +51,18 @@ def _accuracy(example: TurnExample) -> float:
     return float(np.mean(example.states[real] == example.predicted[real]))
 
 
-def macro_f1(counts: Int[np.ndarray, "3 R"]) -> float:
-    """Mean F1 over states that occur; `counts` holds true positives, false positives, false negatives a state."""
+def macro_f1(counts: Int[np.ndarray, "3 R"], states: Sequence[int] | None = None) -> float:
+    """Mean F1 over `states`, by default those that occur; NaN where one of them does not.
+
+    `counts` holds true positives, false positives and false negatives of every state.
+    """
     hits, false_alarms, misses = counts
     occurs = hits + misses > 0
+    chosen = np.flatnonzero(occurs) if states is None else np.asarray(states)
+    if not len(chosen) or not occurs[chosen].all():
+        return float("nan")
     f1 = 2 * hits / np.maximum(2 * hits + false_alarms + misses, 1)
-    return float(f1[occurs].mean()) if occurs.any() else float("nan")
+    return float(f1[chosen].mean())
 
 
 def _counts(states: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -49,11 +49,16 @@ def mark_value(mark: Mark, report: Mapping[str, Any]) -> float | None:
 
 
 def is_met(mark: Mark, report: Mapping[str, Any]) -> bool | None:
-    """None where there is no mark or no value."""
-    value, wanted = report.get(mark.key), mark_value(mark, report)
+    """Whether the mark is reached and the floor beaten; None where there is no mark or no value.
+
+    A value that its floor has too shows nothing: a model that stops by itself all the time also stops in time.
+    """
+    value, wanted, floor = report.get(mark.key), mark_value(mark, report), report.get(f"{mark.key}_floor")
     if value is None or wanted is None:
         return None
-    return value >= wanted if mark.higher_is_better else value <= wanted
+    if mark.higher_is_better:
+        return value >= wanted and (floor is None or value > floor)
+    return value <= wanted and (floor is None or value < floor)
 
 
 def formatted(value: float | None, unit: str) -> str:

@@ -23,6 +23,17 @@ def test_macro_f1_is_the_mean_over_states_that_occur():
     assert macro_f1(np.array([hits, false_alarms, misses])) == pytest.approx((16 / 18 + 4 / 6) / 2)
 
 
+def test_interval_keeps_rare_states():
+    """One dialogue of twelve has a pause, never found: draws without it must not raise the interval to 1."""
+    wav, plain = tone((), 800, 16_000), np.repeat([TurnState.IDLE, TurnState.TURN], 5)
+    examples = [TurnExample(wav, plain, plain, {"dialogue": str(i)}) for i in range(11)]
+    paused = np.where(np.arange(10) < 2, TurnState.PAUSE, plain)
+    examples.append(TurnExample(wav, paused, plain, {"dialogue": "11"}))
+    metrics, _ = turn_states(examples)
+    assert metrics["turn_f1"] == pytest.approx(2 / 3, abs=0.02)
+    assert metrics["turn_f1_ci"][1] < 0.7
+
+
 def test_a_perfect_head_has_one_and_energy_cannot_tell_pauses():
     metrics, records = turn_states([example()])
     assert metrics["turn_f1"] == 1.0 and records[0]["accuracy"] == 1.0
