@@ -7,6 +7,7 @@ batches are bit-identical.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ SOURCES = {
     Task.DIALOGUE: dialogue_source,
 }
 WAITING_ROWS = 1  # how many examples may wait for a place, in rows of the batch: first fit looks at no more
+SHORTEST_SHUFFLE = 1024
 STATE_VERSION = 1
 
 
@@ -47,6 +49,8 @@ class Loader:
     def __init__(self, dataset: grain.IterDataset, prefetch: int):
         prefetched = grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch)
         self._iterator = iter(prefetched)
+        # Also runs before the interpreter shuts down: afterwards grain's thread cannot be stopped cleanly any more.
+        self._close = weakref.finalize(self, self._iterator.close)
 
     def __iter__(self) -> Loader:
         return self
@@ -63,7 +67,7 @@ class Loader:
 
     def close(self) -> None:
         """Ends the prefetching thread."""
-        self._iterator.close()
+        self._close()
 
 
 def make_loader(
@@ -87,7 +91,7 @@ def make_loader(
 def make_codec_loader(config: Config, split: str = "train", workdir: str | Path | None = None) -> Loader:
     """Endless `CodecBatch`es of random crops of every voice; the same state protocol as `make_loader`."""
     crops = CodecCrops(config, corpus_source(config, workdir), split)
-    clips = grain.MapDataset.range(crops.num_clips).shuffle(seed=config.seed).repeat()
+    clips = shuffled_keys(crops.num_clips, config.seed)
     batches = clips.random_map(crops.crop, seed=config.seed).batch(config.data.rows, batch_fn=_stack)
     # Without read-ahead of grain's own: the thread of `Loader` is the only one.
     dataset = batches.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
@@ -119,8 +123,14 @@ def task_dataset(source: TaskSource, task: Task, seed: int) -> grain.MapDataset:
         )
     # Tasks must not share their random numbers; shuffle and random_map take 32-bit seeds.
     task_seed = int(np.random.SeedSequence([seed, task]).generate_state(1)[0])
-    keys = grain.MapDataset.range(source.num_keys).shuffle(seed=task_seed).repeat()
-    return keys.random_map(source.build, seed=task_seed)
+    return shuffled_keys(source.num_keys, task_seed).random_map(source.build, seed=task_seed)
+
+
+def shuffled_keys(num_keys: int, seed: int) -> grain.MapDataset:
+    """Endless shuffled keys; a few of them are shuffled as several epochs at once."""
+    # grain's permutation walks through at least 2**16 numbers to find one in range: 4 ms for a range of 3.
+    epochs = max(1, SHORTEST_SHUFFLE // num_keys)
+    return grain.MapDataset.range(num_keys).repeat(epochs).shuffle(seed=seed).repeat()
 
 
 class PackedDataset(grain.IterDataset):

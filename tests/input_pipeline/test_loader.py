@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -134,6 +135,16 @@ def test_speech_positions_are_bounded_and_in_order(everything, codes):
 def test_what_cannot_work_is_said_in_one_line(config, changes, message):
     with pytest.raises(UserError, match=message):
         next(make_loader(with_data(config, **changes), "train", None))
+
+
+def test_closing_ends_the_thread(config):
+    before = threading.active_count()
+    loader = make_loader(config)
+    next(loader)
+    assert threading.active_count() == before + 1
+    loader.close()
+    loader.close()
+    assert threading.active_count() == before
 
 
 def test_codec_batches_resume_and_carry_phones(config):
