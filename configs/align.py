@@ -37,9 +37,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
         training=TrainingConfig(
-            steps=200 if tiny else 100_000,
+            steps=180 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=100 if tiny else 2_000,
+            checkpoint_every=60 if tiny else 2_000,
             codes_dropout=0.25,
         ),
     )

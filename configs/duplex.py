@@ -7,7 +7,7 @@ python -m omni_jax.train --config=configs/duplex.py:tiny --workdir=runs/duplex \
 from ml_collections import ConfigDict
 
 from configs.sizes import omni_config
-from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
+from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
     "dialogue": 0.75,
@@ -33,8 +33,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
             max_segments=12 if tiny else 24,
         ),
         optimizer=OptimizerConfig(learning_rate=1.5e-3 if tiny else 2e-4, warmup_steps=30 if tiny else 1_000),
+        loss=LossConfig(ctc=0.0),
         training=TrainingConfig(
-            steps=300 if tiny else 100_000,
+            steps=400 if tiny else 100_000,
             log_every=10 if tiny else 100,
             checkpoint_every=100 if tiny else 2_000,
             codes_dropout=0.25,

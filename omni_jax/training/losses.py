@@ -30,7 +30,7 @@ def omni_loss(
     if output.semantic_logits is not None:
         terms |= speech_terms(output, batch)
     terms["turn"], terms["vad"] = turn_terms(output, batch)
-    if output.ctc_logits is not None:
+    if output.ctc_logits is not None and cfg.ctc > 0:
         terms["ctc"] = ctc_term(output.ctc_logits, batch.media, ctc_subframes)
     terms["load_balance"] = output.moe.load_balance_loss
     terms["router_z"] = output.moe.router_z_loss
