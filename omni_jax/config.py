@@ -89,6 +89,7 @@ class AudioEncoderConfig:
     left_context_slots: int = 50  # attention sees 4 s
     ctc_subframes: int = 4  # CTC runs at 50 Hz
     ctc_vocab: int = 32  # blank + characters
+    num_phones: int = 64  # classes of the phone head, at 50 Hz
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,7 @@ class LossConfig:
     acoustic: float = 1.0
     turn: float = 0.2
     ctc: float = 0.3
+    phone: float = 1.0  # phones of heard speech, where the corpus has timings
     load_balance: float = 0.01
     router_z: float = 1e-3
 
@@ -309,7 +311,7 @@ class EvalConfig:
 
     seed: int = 0
     rows: int = 16  # calls that run together
-    call_frames: int = 150  # length of a call, 80 ms each
+    call_frames: int = 125  # length of a call, 80 ms each
     pictures: int = 64  # "what is this?" with a held-out picture
     facts: int = 64
     repeats: int = 32
@@ -319,7 +321,7 @@ class EvalConfig:
     turn_dialogues: int = 32  # frame states in noise
     spoken_replies: int = 32  # replies that the recogniser hears
     ceiling_replies: int = 16  # target recordings through the codec that it hears
-    timed_calls: int = 4  # one call at a time, for the computation of a frame
+    timed_calls: int = 3  # one call at a time, for the computation of a frame
     text_batches: int = 4
     text_temperature: float = 0.0  # 0 is greedy
     text_top_k: int = 25

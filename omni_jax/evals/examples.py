@@ -24,6 +24,7 @@ class Call(NamedTuple):
     factors: dict[str, str]  # bootstrap factors: picture, voice, question
     target_wav: Float[np.ndarray, " N"] | None = None  # the assistant's recording of `expected`, 24 kHz
     second_wav: Float[np.ndarray, " N"] | None = None  # 16 kHz: said while the assistant speaks
+    second_text: str = ""  # its words, or what it is
     identified_ms: float = 0.0  # when the interrupting word is identifiable, from the start of `second_wav`
     pauses_ms: tuple[tuple[float, float], ...] = ()  # silences inside the user's turn
 

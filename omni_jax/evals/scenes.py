@@ -58,6 +58,7 @@ def describe(scene: Scene, frames: int, vocabulary: PieceVocabulary) -> dict[str
         "name": scene.name,
         "kind": scene.call.kind,
         "question": scene.call.question,
+        "second_text": scene.call.second_text,
         "expected": scene.call.expected,
         "reply": scene.reply.text,
         "label": scene.call.label,

@@ -37,16 +37,18 @@ def _long_answers(held: HeldOut, count: int, rng: np.random.Generator) -> list[C
 def _with_stop(call: Call, clip: SpeechClip) -> Call:
     spoken = utterance(clip, None)
     identified = stop_word_end_ms(spoken.words, spoken.duration_ms)
-    return call._replace(second_wav=spoken.wav, identified_ms=identified)
+    return call._replace(second_wav=spoken.wav, second_text=clip.text, identified_ms=identified)
 
 
 def _with_harmless(held: HeldOut, call: Call, kind: str, rng: np.random.Generator) -> Call:
     if kind == "noise":
         burst = background(rng, round(rng.uniform(*NOISE_MS)) * SAMPLES_PER_MS, [])
-        level = 10.0 ** (rng.uniform(*NOISE_DBFS) / 20.0)
-        wav = burst * np.hanning(len(burst)) ** 0.25 * level
+        level_db, text = rng.uniform(*NOISE_DBFS), "(a noise)"
+        wav = burst * np.hanning(len(burst)) ** 0.25
     else:
         clips = held.cast.backchannels if kind == "backchannel" else held.cast.side_talks
-        loudness_db = BACKCHANNEL_DB if kind == "backchannel" else SIDE_TALK_DB
-        wav = utterance(clips[rng.integers(len(clips))], None).wav * 10.0 ** (rng.uniform(*loudness_db) / 20.0)
-    return call._replace(kind=kind, second_wav=wav.astype(np.float32))
+        clip = clips[rng.integers(len(clips))]
+        level_db, text = rng.uniform(*(BACKCHANNEL_DB if kind == "backchannel" else SIDE_TALK_DB)), clip.text
+        wav = utterance(clip, None).wav
+    wav = (wav * 10.0 ** (level_db / 20.0)).astype(np.float32)
+    return call._replace(kind=kind, second_wav=wav, second_text=text)

@@ -16,6 +16,7 @@ from omni_jax.report.style import INK, MUTED, OWN, USER
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 NUM_SPECTROGRAMS = 2
+KINDS = ("picture", "fact", "repeat", "interruption", "backchannel", "side_talk", "noise", "pause")  # order of cards
 STRIP_KINDS = ("interruption", "pause", "backchannel", "picture")  # the first that a run has are shown
 NUM_STRIPS = 2
 
@@ -36,6 +37,7 @@ def render(
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    scenes = sorted(scenes, key=lambda scene: KINDS.index(scene.facts["kind"]))
     first_audio = [record["first_audio_ms"] for record in records.get("latency", [])]
     rows = [_row(mark, report) for mark in MARKS if mark.key in report]
     return template.render(

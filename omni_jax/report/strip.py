@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
@@ -71,8 +73,7 @@ def _wave(axes: Axes, wav: Float[np.ndarray, " N"], rate_hz: int, colour: str, t
 
 
 def _states(axes: Axes, turn: Float[np.ndarray, "T R"]) -> None:
-    for frame, state in enumerate(turn.argmax(1)):
-        axes.axvspan(frame / FRAME_RATE_HZ, (frame + 1) / FRAME_RATE_HZ, color=STATE_COLOURS[state], linewidth=0)
+    _colour_frames(axes, [STATE_COLOURS[state] for state in turn.argmax(1)])
     _row(axes, "heard as")
 
 
@@ -87,10 +88,18 @@ def _words(axes: Axes, pieces: list[str], seconds: float) -> None:
 
 
 def _controls(axes: Axes, pieces: list[str], controls: list[str | None]) -> None:
-    for frame, (piece, control) in enumerate(zip(pieces, controls, strict=True)):
-        colour = WORD_COLOUR if piece else CONTROL_COLOURS.get(control or "", MUTED)
-        axes.axvspan(frame / FRAME_RATE_HZ, (frame + 1) / FRAME_RATE_HZ, color=colour, linewidth=0)
+    of_control = [CONTROL_COLOURS.get(control or "", MUTED) for control in controls]
+    _colour_frames(axes, [WORD_COLOUR if piece else colour for piece, colour in zip(pieces, of_control, strict=True)])
     _row(axes, "own state")
+
+
+def _colour_frames(axes: Axes, colours: list[str]) -> None:
+    """One colour a frame; frames of one colour in a row are drawn as one, without seams."""
+    start = 0
+    for colour, run in itertools.groupby(colours):
+        end = start + len(list(run))
+        axes.axvspan(start / FRAME_RATE_HZ, end / FRAME_RATE_HZ, color=colour, linewidth=0)
+        start = end
 
 
 def _row(axes: Axes, title: str) -> None:

@@ -92,7 +92,7 @@ def test_pictures_come_from_all_classes_in_turn(held):
 
 def test_second_sounds(held):
     (stop,) = interruption_calls(held, SMALL)
-    assert stop.question == "tell me about the dog"
+    assert (stop.question, stop.second_text) == ("tell me about the dog", "okay stop")
     assert stop.identified_ms == pytest.approx(len(stop.second_wav) / 16, abs=60)  # "okay stop": its last word
     assert [call.kind for call in harmless_calls(held, SMALL)] == list(HARMLESS)
 
