@@ -48,26 +48,31 @@ class Loader:
 
     def __init__(self, dataset: grain.IterDataset, prefetch: int):
         prefetched = grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch)
-        self._iterator = iter(prefetched)
-        # Also runs before the interpreter shuts down: afterwards grain's thread cannot be stopped cleanly any more.
-        self._close = weakref.finalize(self, self._iterator.close)
+        self._iterators = [iter(prefetched)]
+        # Before the interpreter shuts down, at the latest: after that, closing grain's iterators is an error.
+        self._close = weakref.finalize(self, _close_all, self._iterators)
 
     def __iter__(self) -> Loader:
         return self
 
     def __next__(self) -> Any:
-        return next(self._iterator)
+        return next(self._iterators[0])
 
     def get_state(self) -> dict[str, Any]:
         """The state after the last batch that was handed out, whatever has been prefetched since."""
-        return self._iterator.get_state()
+        return self._iterators[0].get_state()
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        self._iterator.set_state(dict(state))
+        self._iterators[0].set_state(dict(state))
 
     def close(self) -> None:
-        """Ends the prefetching thread."""
+        """Ends the prefetching thread; nothing can be read afterwards."""
         self._close()
+
+
+def _close_all(iterators: list[grain.DatasetIterator]) -> None:
+    while iterators:
+        iterators.pop().close()
 
 
 def make_loader(
