@@ -39,7 +39,7 @@ def read_flags(arguments: Sequence[str], wanted_config: str) -> tuple[ConfigDict
     """The config file's values and the workdir; `wanted_config` is what errors say. Raises UserError."""
     values = flags.FlagValues()
     config_file = config_flags.DEFINE_config_file(
-        "config", help_string=wanted_config, flag_values=values, lock_config=True
+        "config", help_string=wanted_config, flag_values=values, lock_config=True, sys_argv=list(arguments)
     )
     workdir = flags.DEFINE_string("workdir", None, "where checkpoints and metrics go", flag_values=values)
     try:

@@ -12,13 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omni_jax.config import Config
 from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.models import codec
-from omni_jax.models.codec.discriminators import MultiResolutionDiscriminator
+from omni_jax.models.codec import discriminators
 from omni_jax.nn.quantize import Quantized, QuantizerState, ema_update, perplexity, quantize
 from omni_jax.training import codec_losses
 from omni_jax.training.state import TrainState
@@ -91,13 +90,11 @@ def make_codec_step(
 
 
 def discriminator_graphdef(config: Config) -> Any:
-    dim = config.codec_training.discriminator_dim
-    return nnx.split(nnx.eval_shape(lambda: MultiResolutionDiscriminator(dim, rngs=nnx.Rngs(0))))[0]
+    return discriminators.discriminator_graphdef(config.codec_training.discriminator_dim)
 
 
 def init_discriminator(config: Config, key: PRNGKeyArray) -> Any:
-    dim = config.codec_training.discriminator_dim
-    return nnx.to_pure_dict(nnx.split(MultiResolutionDiscriminator(dim, rngs=nnx.Rngs(key)))[1])
+    return discriminators.init_discriminator_params(config.codec_training.discriminator_dim, key)
 
 
 def _generate(
@@ -151,7 +148,7 @@ def _adversarial(
     crop = jax.lax.dynamic_slice_in_dim(fake, start, length, axis=1)
 
     def judge(params: Any, crop: Array) -> Any:
-        discriminator = nnx.merge(graphdef, params)
+        discriminator = discriminators.bind_discriminator(graphdef, params)
         return discriminator(real), discriminator(crop)
 
     def generator_loss(judged: Any) -> tuple[Array, Metrics]:

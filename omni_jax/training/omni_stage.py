@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,22 @@ def _is_embedding(path: tuple[Any, ...]) -> bool:
 def abstract_state(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes, dtypes and shardings: parameters by the rule table, moments like them, the rest everywhere."""
     everywhere = NamedSharding(mesh, PartitionSpec())
-    placed = lambda leaf, sharding=everywhere: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-    shardings = param_shardings(mesh, omni.param_axes(config.model))
+
+    def placed(leaf: Any, sharding: NamedSharding = everywhere) -> Any:
+        if isinstance(leaf, optax.MaskedNode):  # a frozen parameter has no moments
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
     key = jax.eval_shape(lambda: jax.random.key(0))
-    params = jax.tree.map(placed, jax.eval_shape(lambda: omni.init_params(config.model, jax.random.key(0))), shardings)
+    shardings = param_shardings(mesh, omni.param_axes(config.model))
+    params = jax.tree.map(placed, jax.eval_shape(partial(omni.init_params, config.model), key), shardings)
     opt_state = optax.tree_utils.tree_map_params(
-        optimizer, placed, jax.eval_shape(optimizer.init, params), shardings, transform_non_params=placed
+        optimizer,
+        placed,
+        jax.eval_shape(optimizer.init, params),
+        shardings,
+        transform_non_params=placed,
+        is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
     return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key))
 

@@ -6,12 +6,12 @@ depthwise 3 x 3 and pointwise layers, so that nearly all work is matmuls.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from omni_jax import dsp
 
@@ -84,3 +84,18 @@ class MultiResolutionDiscriminator(nnx.Module):
 
     def __call__(self, wav: Float[Array, "B N"]) -> tuple[Judgement, ...]:
         return tuple(self.resolutions[f"window_{window}"](wav) for window in WINDOWS)
+
+
+def init_discriminator_params(dim: int, key: PRNGKeyArray) -> Any:
+    """Fresh parameters as a plain nested dict."""
+    return nnx.to_pure_dict(nnx.split(MultiResolutionDiscriminator(dim, rngs=nnx.Rngs(key)))[1])
+
+
+def discriminator_graphdef(dim: int) -> nnx.GraphDef:
+    """The structure without parameters, for `bind_discriminator`."""
+    return nnx.split(nnx.eval_shape(lambda: MultiResolutionDiscriminator(dim, rngs=nnx.Rngs(0))))[0]
+
+
+def bind_discriminator(graphdef: nnx.GraphDef, params: Any) -> MultiResolutionDiscriminator:
+    """The module with these parameters."""
+    return nnx.merge(graphdef, params)

@@ -1,0 +1,121 @@
+"""The omni model's training: sharded as on one device, resumed as uninterrupted, frozen where it should be."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from omni_jax.checkpoint import Checkpointer
+from omni_jax.config import ConfigError, MeshConfig
+from omni_jax.models import omni
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.training.loop import Run, train
+from omni_jax.training.metrics import read_metrics
+from omni_jax.training.omni_stage import compile_on_first_batch, omni_optimizer, starting_params, starting_state
+from omni_jax.training.step import drop_own_codes
+from omni_jax.types import ABSENT
+from tests.training.batches import RepeatingLoader, random_batch, small_config
+
+SHARDED_TOLERANCE = 2e-3  # float32 sums in another order, amplified by three Adam steps
+MESH = MeshConfig(data=2, fsdp=2, expert=2)
+
+
+def run_to(workdir, steps, devices=1, **training):
+    """Trains with `training.init_from` only if it is given; returns the final state on the host."""
+    workdir.mkdir(exist_ok=True)
+    mesh_config = MESH if devices == 8 else MeshConfig()
+    config = dataclasses.replace(small_config(steps=6, **training), mesh=mesh_config)
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+    mesh = make_mesh(config.mesh, jax.devices()[:devices])
+    optimizer = omni_optimizer(dataclasses.replace(config, training=dataclasses.replace(config.training, steps=6)))
+    run = Run(config, workdir, Checkpointer(workdir))
+    loader = RepeatingLoader(config)
+    state = starting_state(run, mesh, optimizer, loader)
+    state = train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
+    run.checkpointer.close()
+    return jax.device_get(state.params)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Six uninterrupted steps on one device; the parameters and the workdir."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return run_to(workdir, 6, codes_dropout=0.25), workdir
+
+
+def losses(workdir):
+    return [record["loss"] for record in read_metrics(workdir)]
+
+
+def test_it_learns(whole):
+    assert losses(whole[1])[-1] < 0.8 * losses(whole[1])[0]
+
+
+def test_resumed_is_bit_identical_to_uninterrupted(whole, tmp_path):
+    run_to(tmp_path, 3, codes_dropout=0.25)
+    params = run_to(tmp_path, 6, codes_dropout=0.25)
+    assert losses(tmp_path) == losses(whole[1])
+    jax.tree.map(np.testing.assert_array_equal, params, whole[0])
+
+
+def test_eight_devices_compute_what_one_does(whole, tmp_path):
+    run_to(tmp_path, 3, devices=8, codes_dropout=0.25)
+    np.testing.assert_allclose(losses(tmp_path), losses(whole[1])[:3], rtol=SHARDED_TOLERANCE)
+
+
+def test_a_stage_starts_from_another_and_frozen_groups_stay(whole, tmp_path):
+    params = run_to(tmp_path, 2, init_from=str(whole[1]), trainable=("audio_encoder", "audio_adapter"))
+    changed = {
+        group
+        for group, before in whole[0].items()
+        if any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(params[group])))
+    }
+    assert changed == {"audio_encoder", "audio_adapter"}
+
+
+def test_another_model_is_no_starting_point(whole, tmp_path):
+    config = small_config(init_from=str(whole[1]))
+    wider = dataclasses.replace(config.model.depth, embed_dim=64)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, depth=wider))
+    with pytest.raises(ConfigError, match=r"another model \(its depth differ\)"):
+        starting_params(config)
+
+
+def test_moments_lie_where_their_parameters_do():
+    from omni_jax.training.omni_stage import abstract_state
+
+    config = small_config()
+    optimizer = omni_optimizer(config)
+    state = abstract_state(config, make_mesh(MESH), optimizer)
+    shardings = {leaf.shape: leaf.sharding.spec for leaf in jax.tree.leaves(state.params)}
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape]
+    assert len(moments) == 2 * len(jax.tree.leaves(state.params))
+    assert all(leaf.sharding.spec == shardings[leaf.shape] or leaf.ndim < 3 for leaf in moments)
+    assert any("fsdp" in str(leaf.sharding.spec) for leaf in moments)
+
+
+def test_embeddings_and_norms_do_not_decay():
+    config = small_config()
+    optimizer = omni_optimizer(config)
+    params = jax.tree.map(lambda axes: np.ones(axes.shape, np.float32), omni.param_axes(config.model))
+    zeros = jax.tree.map(np.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    decays = jax.tree.map(lambda update: bool(np.any(update)), updates)
+    assert not any(
+        jax.tree.leaves([decays["text_embedding"], decays["speech_embedding"], decays["modality_embedding"]])
+    )
+    assert decays["text_head"]
+    assert any(jax.tree.leaves(decays["transformer"]))
+    assert not all(jax.tree.leaves(decays["transformer"]))
+
+
+def test_own_codes_are_hidden_at_the_given_rate():
+    batch = random_batch(small_config(), 0)
+    assert drop_own_codes(batch, jax.random.key(0), 0.0) is batch
+    codes = drop_own_codes(batch, jax.random.key(0), 0.5).timeline.codes
+    spoken = batch.timeline.codes[..., 0] != ABSENT
+    hidden = np.all(np.asarray(codes) == ABSENT, axis=-1) & spoken
+    assert 0.3 < hidden.sum() / spoken.sum() < 0.7
+    kept = spoken & ~hidden
+    np.testing.assert_array_equal(np.asarray(codes)[kept], batch.timeline.codes[kept])
