@@ -73,11 +73,13 @@ def use_compilation_cache() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """The message itself: ml_collections puts a config file's error at the end of a whole traceback."""
-    lines = str(error).replace("\\'", "'").strip().splitlines() or [type(error).__name__]
-    if "Traceback" not in str(error):
-        return lines[0].strip("'\"")
-    return re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1])
+    """The message itself: ml_collections wraps errors in others, and puts a config file's at the end of a traceback."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    text = str(error.args[0] if error.args else type(error).__name__).strip()
+    if "Traceback" not in text:
+        return " ".join(text.split())
+    return re.sub(r"^[\w.]*(Error|Exception): ", "", text.splitlines()[-1])
 
 
 if __name__ == "__main__":

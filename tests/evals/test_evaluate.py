@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ from streaming.tiny import CODEC, weights
 
 from omni_jax.checkpoint import Checkpointer, Manifest, params_sha256
 from omni_jax.config import Config, DataConfig, EvalConfig, TrainingConfig
-from omni_jax.errors import UserError
+from omni_jax.errors import run_main
 from omni_jax.evals import run as evaluation
 from omni_jax.evals.held_out import load_held_out, pause_calls, picture_calls, silent_calls
 from omni_jax.evals.rollout import run_calls
@@ -131,14 +132,20 @@ def test_evaluate_writes_metrics_records_and_scenes_and_the_report_reads_them(wo
     assert "what is this" in page and "no recogniser" in page
 
 
-def test_user_errors_are_one_line(workdir, tmp_path):
-    with pytest.raises(UserError, match="no such directory"):
-        main(["--config=configs/eval.py:tiny", f"--workdir={tmp_path / 'nothing'}"])
-    with pytest.raises(UserError, match=r"nope\.py:tiny is not there"):
-        main(["--config=configs/nope.py:tiny", f"--workdir={workdir}"])
-    with pytest.raises(UserError, match="size='huge': want one of tiny, full"):
-        main(["--config=configs/eval.py:huge", f"--workdir={workdir}"])
-    with pytest.raises(UserError, match="pictures"):
-        main(["--config=configs/eval.py:tiny", f"--workdir={workdir}", "--config.pixtures=3"])
-    with pytest.raises(UserError, match="rows=0: want at least 1"):
-        main(["--config=configs/eval.py:tiny", f"--workdir={workdir}", "--config.rows=0"])
+@pytest.mark.parametrize(
+    ("config", "more", "message"),
+    [
+        ("configs/nope.py:tiny", (), r"nope\.py:tiny is not there"),
+        ("configs/eval.py:huge", (), "size='huge': want one of tiny, full"),
+        ("configs/eval.py:tiny", ("--config.pixtures=3",), 'Did you mean "pictures"'),
+        ("configs/eval.py:tiny", ("--config.rows=0",), "rows=0: want at least 1"),
+        ("configs/eval.py:tiny", (), "no such directory"),
+    ],
+)
+def test_user_errors_are_one_line(monkeypatch, capsys, config, more, message):
+    # ml_collections looks for overrides of a config file in the command line itself.
+    monkeypatch.setattr("sys.argv", ["evaluate", f"--config={config}", "--workdir=no/such/run", *more])
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and re.search(message, error) and error.count("\n") == 1
