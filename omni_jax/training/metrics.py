@@ -94,6 +94,7 @@ def _events_process(logdir: Path) -> _EventsProcess | None:
 
 def _write_events(logdir: str) -> None:
     """The child process: [step, {name: value}] lines in, one events file in `logdir` out."""
+    os.nice(10)  # the training goes first
     from clu import metric_writers
 
     writer = metric_writers.SummaryWriter(logdir)
