@@ -10,14 +10,14 @@ import pytest
 from omni_jax.models import omni
 from omni_jax.types import ABSENT
 
-from .tiny import MODEL, concatenate, dialogue, with_transformer
+from .tiny import MODEL, concatenate, dialogue, model_params, with_transformer
 
 PARITY = 2e-5
 
 
 @pytest.fixture(scope="module")
 def params():
-    return jax.jit(omni.init_params, static_argnums=0)(MODEL, jax.random.key(0))
+    return model_params()
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 
 from omni_jax.config import ConfigError
 from omni_jax.models import omni, omni_streaming
-from omni_jax.models.omni_streaming import GREEDY, Sampling
+from omni_jax.models.omni_streaming import GREEDY
 from omni_jax.types import Batch, Media, Timeline
 
-from .tiny import MODEL, dialogue
+from .tiny import MODEL, dialogue, model_params
 
 PARITY = 2e-5
 PREFIX = 2 + 4  # text tokens and pooled patches before the first frame
@@ -18,7 +18,12 @@ PREFIX = 2 + 4  # text tokens and pooled patches before the first frame
 
 @pytest.fixture(scope="module")
 def params():
-    return omni.init_params(MODEL, jax.random.key(0))
+    return model_params()
+
+
+@pytest.fixture(scope="module")
+def apply():
+    return jax.jit(omni.apply, static_argnums=0)
 
 
 def prefix_of(batch: Batch) -> Batch:
@@ -44,9 +49,9 @@ def run(params, batch, exec_rows=None, sampling=GREEDY, cache_frames=16):
     return state, jax.tree.map(lambda *leaves: np.stack(leaves, 1), *outputs)
 
 
-def test_streaming_equals_the_offline_forward(params):
-    batch = dialogue(frames=9, rows=2)
-    offline = omni.apply(MODEL, params, batch)
+def test_streaming_equals_the_offline_forward(params, apply):
+    batch = dialogue(frames=7, rows=2)
+    offline = apply(MODEL, params, batch)
     _, streamed = run(params, batch)
     np.testing.assert_allclose(streamed.turn_logits, offline.turn_logits[:, PREFIX:], atol=PARITY)
     np.testing.assert_allclose(streamed.vad_logits, offline.vad_logits[:, PREFIX:], atol=PARITY)
@@ -54,22 +59,22 @@ def test_streaming_equals_the_offline_forward(params):
     np.testing.assert_array_equal(streamed.text, text)
 
 
-def test_greedy_codes_are_the_teacher_forced_choice_given_themselves(params):
-    batch = dialogue(frames=6)
+def test_greedy_codes_are_the_teacher_forced_choice_given_themselves(params, apply):
+    batch = dialogue(frames=7, rows=2)
     _, streamed = run(params, batch)
     targets = batch.timeline.codes_target.copy()
     texts = batch.timeline.text_target.copy()
     targets[:, PREFIX:], texts[:, PREFIX:] = streamed.codes, streamed.text
     batch = batch._replace(timeline=batch.timeline._replace(codes_target=targets, text_target=texts))
-    logits = omni.apply(MODEL, params, batch).codes_logits
+    logits = apply(MODEL, params, batch).codes_logits
     np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), streamed.codes)
 
 
-def test_prefill_says_the_first_frame(params):
-    batch = dialogue(frames=1)
-    state = omni_streaming.init_stream(MODEL, params, 1, 8, PREFIX)
+def test_prefill_says_the_first_frame(params, apply):
+    batch = dialogue(frames=7, rows=2)
+    state = omni_streaming.init_stream(MODEL, params, 2, 16, PREFIX)
     state = omni_streaming.prefill(MODEL, params, state, prefix_of(batch))
-    hidden = omni.apply(MODEL, params, batch).hidden[:, PREFIX - 1]
+    hidden = apply(MODEL, params, batch).hidden[:, PREFIX - 1]
     np.testing.assert_array_equal(state.text, jnp.argmax(omni.text_logits(MODEL, params, hidden), axis=-1))
     assert int(state.position[0]) == batch.timeline.position_ids[0, PREFIX, 0]
 
@@ -97,7 +102,7 @@ def test_a_row_that_rests_is_not_disturbed(params):
 
 
 def test_a_full_ring_forgets_frames_but_not_the_prefix(params):
-    batch = dialogue(frames=12)
+    batch = dialogue(frames=12, rows=2)
     state, _ = run(params, batch, cache_frames=4)
     order = np.asarray(state.cache.order[0])
     np.testing.assert_array_equal(order[:PREFIX], np.arange(PREFIX))
@@ -105,9 +110,9 @@ def test_a_full_ring_forgets_frames_but_not_the_prefix(params):
 
 
 def test_a_step_changes_no_shape_and_no_dtype(params):
-    state = omni_streaming.init_stream(MODEL, params, 2, 4, PREFIX)
+    state = omni_streaming.init_stream(MODEL, params, 2, 16, PREFIX)
     mel = np.zeros((2, 8, MODEL.audio.num_mels), np.float32)
-    new, _ = omni_streaming.step(MODEL, params, state, mel, jax.random.key(0), Sampling(), np.ones(2, bool))
+    new, _ = omni_streaming.step(MODEL, params, state, mel, jax.random.key(0), GREEDY, np.ones(2, bool))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 
 from omni_jax.config import (
@@ -13,6 +15,7 @@ from omni_jax.config import (
     TransformerConfig,
     VisionEncoderConfig,
 )
+from omni_jax.models import omni
 from omni_jax.types import ABSENT, Batch, Media, Modality, Timeline, TurnState
 
 MODEL = ModelConfig(
@@ -46,6 +49,11 @@ MODEL = ModelConfig(
     vision=VisionEncoderConfig(image_size=16, patch_size=4, num_layers=2, embed_dim=16, num_heads=2, mlp_dim=24),
     depth=DepthConfig(num_layers=2, embed_dim=16, num_heads=2, mlp_dim=24),
 )
+
+
+@functools.cache  # compiling the random numbers is slow
+def model_params() -> omni.Params:
+    return jax.jit(omni.init_params, static_argnums=0)(MODEL, jax.random.key(0))
 
 
 def with_transformer(**changes) -> ModelConfig:
@@ -109,6 +117,7 @@ def dialogue(
         patch_segment_ids=np.ones((rows, patches), np.int32),
         ctc_labels=np.zeros((rows, 1, 2), np.int32),
         ctc_weight=np.zeros((rows, 1), np.float32),
+        phones=np.full((rows, 4 * frames), -1, np.int32),
     )
     speech_index = np.broadcast_to(np.arange(frame_start, length, dtype=np.int32), (rows, frames)).copy()
     return Batch(timeline, media, speech_index, np.zeros((rows, length), np.int32))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from models.tiny import MODEL, dialogue, with_transformer
+from models.tiny import MODEL, dialogue, model_params, with_transformer
 
 from omni_jax.config import ConfigError, MeshConfig
 from omni_jax.models import omni
@@ -65,7 +65,7 @@ def loss(cfg, params, batch):
 
 @pytest.fixture(scope="module")
 def single():
-    params = jax.jit(omni.init_params, static_argnums=0)(MODEL, jax.random.key(0))
+    params = model_params()
     batch = dialogue(frames=6, rows=8)
     return params, batch, jax.jit(jax.value_and_grad(loss, argnums=1), static_argnums=0)(MODEL, params, batch)
 
