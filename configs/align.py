@@ -10,12 +10,13 @@ from configs.sizes import omni_config
 from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
-    "text": 0.05,
+    "hear": 0.025,
+    "text": 0.1,
     "asr": 0.15,
-    "tts": 0.05,
-    "frame_asr": 0.3,
-    "frame_tts": 0.25,
-    "caption": 0.1,
+    "tts": 0.025,
+    "frame_asr": 0.2,
+    "frame_tts": 0.2,
+    "caption": 0.2,
     "picture_qa": 0.1,
 }
 
@@ -30,16 +31,16 @@ def get_config(size: str = "tiny") -> ConfigDict:
             tasks=TASKS,
             row_positions=256 if tiny else 1_024,
             rows=8 if tiny else 64,
-            audio_slots=192 if tiny else 768,
-            patches=128 if tiny else 2_048,
+            audio_slots=256 if tiny else 768,
+            patches=256 if tiny else 2_048,
             speech_positions=64 if tiny else 512,
-            max_segments=12 if tiny else 24,
+            max_segments=10 if tiny else 24,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
         training=TrainingConfig(
-            steps=180 if tiny else 100_000,
+            steps=190 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=60 if tiny else 2_000,
+            checkpoint_every=95 if tiny else 2_000,
             codes_dropout=0.25,
         ),
     )

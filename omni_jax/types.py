@@ -25,6 +25,7 @@ FRAME_RATE_HZ = 12.5
 FRAME_SPEECH_SAMPLES = 1_920  # 80 ms at 24 kHz
 FRAME_LISTEN_SAMPLES = 1_280  # 80 ms at 16 kHz
 MEL_FRAMES_PER_SLOT = 8  # 100 Hz log-mel -> 12.5 Hz
+PHONES_PER_SLOT = 4  # phone labels at 50 Hz
 
 
 class Modality(IntEnum):
@@ -119,6 +120,7 @@ class Media(NamedTuple):
     patch_segment_ids: Int[Array, "G P"]  # 0 = padding
     ctc_labels: Int[Array, "G Z U"]  # characters of segment z + 1 of the audio pool, 0-padded; 0 is the blank
     ctc_weight: Float[Array, "G Z"]  # 0 where a segment has no transcript
+    phones: Int[Array, "G 4A"]  # the phone that sounds, at 50 Hz; ABSENT where the corpus has no timings
 
 
 class Batch(NamedTuple):
@@ -144,4 +146,5 @@ class ModelOutput(NamedTuple):
     vad_logits: Float[Array, "B T"]
     turn_logits: Float[Array, "B T R"]  # R = len(TurnState)
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes
+    phone_logits: Float[Array, "G 4A K"] | None
     moe: MoEStats

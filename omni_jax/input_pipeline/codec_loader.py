@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +9,10 @@ from jaxtyping import Float, Int
 
 from omni_jax.config import Config
 from omni_jax.input_pipeline.corpus import Source, SpeechClip, load_speech
-from omni_jax.types import ABSENT, SPEECH_SAMPLE_RATE_HZ
+from omni_jax.input_pipeline.phones import phone_inventory, phone_track
+from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
 
 PHONE_FRAME_SAMPLES = 480  # 50 Hz
-SILENCE, SILENCE_PHONE = "pau", 0
 GAIN_DB = (-12.0, 4.0)
 SAMPLES_PER_MS = SPEECH_SAMPLE_RATE_HZ // 1000
 
@@ -53,19 +52,4 @@ class CodecCrops:
 
     def _phones(self, clip: SpeechClip, start: int) -> Int[np.ndarray, "U"]:
         count = self._num_samples // PHONE_FRAME_SAMPLES
-        if not clip.phones:
-            return np.full(count, ABSENT, np.int32)
-        phones = np.full(count, SILENCE_PHONE, np.int32)
-        for phone in clip.phones:
-            first, last = (
-                round((ms * SAMPLES_PER_MS - start) / PHONE_FRAME_SAMPLES) for ms in (phone.start_ms, phone.end_ms)
-            )
-            phones[max(first, 0) : max(last, 0)] = self.phone_ids.get(phone.text, ABSENT)
-        return phones
-
-
-def phone_inventory(clips: tuple[SpeechClip, ...], num_phones: int) -> dict[str, int]:
-    """Phone -> id: silence 0, then the most frequent first."""
-    counts = Counter(phone.text for clip in clips for phone in clip.phones if phone.text != SILENCE)
-    ranked = sorted(counts, key=lambda phone: (-counts[phone], phone))
-    return {phone: number for number, phone in enumerate([SILENCE, *ranked[: num_phones - 1]])}
+        return phone_track(clip.phones, count, -start / SAMPLES_PER_MS, self.phone_ids)

@@ -20,13 +20,14 @@ from omni_jax.input_pipeline.disturbance import SIDE_TALK_DB, Answer, disturb, d
 from omni_jax.input_pipeline.materials import Materials, TaskSource
 from omni_jax.input_pipeline.monologue import text_weights, without_words
 from omni_jax.input_pipeline.noise import add_background
+from omni_jax.input_pipeline.phones import phone_track
 from omni_jax.input_pipeline.scene import FRAME_MS, GAP_FRAMES, Scene
 from omni_jax.input_pipeline.speech_tasks import end_frame, placed_words
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import picture_patches
 from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes
 from omni_jax.input_pipeline.utterance import Utterance, utterance, with_pause
-from omni_jax.types import Control, Event, TurnState
+from omni_jax.types import PHONES_PER_SLOT, Control, Event, TurnState
 
 MAX_FRAMES = 150
 LEAD_MS = (200, 1000)
@@ -86,7 +87,8 @@ def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], pat
     if patches is not None:
         layout.picture(*patches)
     layout.text([Control.DIALOGUE]).frames(frames, materials.log_mel(wav))
-    return layout.finish(features.labels(" ".join(scene.transcript)))
+    phones = phone_track(scene.phones, scene.num_frames * PHONES_PER_SLOT, 0.0, materials.phone_ids)
+    return layout.finish(features.labels(" ".join(scene.transcript)), phones)
 
 
 def talkers(cast: Cast, rng: np.random.Generator) -> list[Float[np.ndarray, "N"]]:

@@ -22,7 +22,13 @@ from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.dialogue import dialogue_source
 from omni_jax.input_pipeline.materials import TaskSource, corpus_source, load_materials
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
-from omni_jax.input_pipeline.speech_sources import asr_source, frame_asr_source, frame_tts_source, tts_source
+from omni_jax.input_pipeline.speech_sources import (
+    asr_source,
+    frame_asr_source,
+    frame_tts_source,
+    hear_source,
+    tts_source,
+)
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import caption_source, picture_qa_source, text_source
 from omni_jax.input_pipeline.timeline import Example
@@ -37,6 +43,7 @@ SOURCES = {
     Task.CAPTION: caption_source,
     Task.PICTURE_QA: picture_qa_source,
     Task.DIALOGUE: dialogue_source,
+    Task.HEAR: hear_source,
 }
 WAITING_ROWS = 1  # how many examples may wait for a place, in rows of the batch: first fit looks at no more
 SHORTEST_SHUFFLE = 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from omni_jax.errors import UserError
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.corpus import SPLITS, Picture, Source, SpeechClip, load_pictures, load_speech, load_text
+from omni_jax.input_pipeline.phones import phone_inventory
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.tokenizer import Tokenizer, load_tokenizer
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
@@ -52,6 +54,12 @@ class Materials:
         return [
             clip for clip in clips if clip.role == "assistant" and clip.words and clip.id in self.speech_codes.clips
         ]
+
+    @cached_property
+    def phone_ids(self) -> dict[str, int]:
+        """Phone -> id of the training split, the same for every split."""
+        clips = load_speech(self.source, "train", LISTEN_SAMPLE_RATE_HZ)
+        return phone_inventory(clips, self.config.model.audio.num_phones)
 
     def pictures(self) -> tuple[Picture, ...]:
         return load_pictures(self.source, self.split)

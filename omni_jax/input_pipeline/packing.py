@@ -12,7 +12,7 @@ import numpy as np
 
 from omni_jax.config import Config
 from omni_jax.input_pipeline.timeline import Example
-from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, Batch, Media, Timeline
+from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT, Batch, Media, Timeline
 
 PATCHES_PER_POOLED = 4
 
@@ -147,6 +147,8 @@ class _PoolFiller:
             self._slots += example.num_slots
             self._audio_segments += 1
             media.mel_segment_ids[pool, slot : self._slots] = self._audio_segments
+            if example.phones is not None:
+                media.phones[pool, slot * PHONES_PER_SLOT : self._slots * PHONES_PER_SLOT] = example.phones
             if 0 < len(example.labels) <= self._budget.labels:
                 media.ctc_labels[pool, self._audio_segments - 1, : len(example.labels)] = example.labels
                 media.ctc_weight[pool, self._audio_segments - 1] = 1.0
@@ -207,4 +209,5 @@ def _empty_media(budget: Budget) -> Media:
         patch_segment_ids=np.zeros((pools, budget.patches), np.int32),
         ctc_labels=np.zeros((pools, budget.segments, budget.labels), np.int32),
         ctc_weight=np.zeros((pools, budget.segments), np.float32),
+        phones=np.full((pools, budget.slots * PHONES_PER_SLOT), ABSENT, np.int32),
     )

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline.corpus import Span
 from omni_jax.input_pipeline.monologue import PlacedWord, write_turn
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance
 from omni_jax.types import FRAME_LISTEN_SAMPLES, Control, Event, TurnState
@@ -34,6 +35,7 @@ class Scene:
         self.turn_state = np.full(num_frames, TurnState.IDLE, np.int32)
         self.event = np.full(num_frames, Event.NONE, np.int32)
         self.decision = np.zeros(num_frames, bool)  # what the user does could be taken for a reason to start or stop
+        self.phones: list[Span] = []  # of all that the user says
         self.transcript: list[str] = []
 
     def hear(self, spoken: Utterance, start_ms: int, state: TurnState, gain: float = 1.0) -> int:
@@ -55,6 +57,7 @@ class Scene:
             self.event[silent[:1]] = Event.PAUSE
         if state in (TurnState.BACKCHANNEL, TurnState.SIDE_TALK):
             self.decision[first_frame : last_frame + 1 + GAP_FRAMES] = True
+        self.phones += [Span(p.text, p.start_ms + start_ms, p.end_ms + start_ms) for p in spoken.phones]
         self.transcript.append(spoken.clip.text)
         return last_frame
 

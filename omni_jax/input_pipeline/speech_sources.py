@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
@@ -10,6 +12,7 @@ from omni_jax.input_pipeline.codes import TAIL_FRAMES
 from omni_jax.input_pipeline.corpus import SpeechClip
 from omni_jax.input_pipeline.materials import Materials, TaskSource
 from omni_jax.input_pipeline.noise import add_background
+from omni_jax.input_pipeline.phones import phone_track
 from omni_jax.input_pipeline.speech_tasks import (
     ASR_DELAYS,
     FRAME_MS,
@@ -17,11 +20,12 @@ from omni_jax.input_pipeline.speech_tasks import (
     asr_example,
     frame_asr_example,
     frame_tts_example,
+    hear_example,
     tts_example,
 )
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance, utterance
-from omni_jax.types import FRAME_LISTEN_SAMPLES
+from omni_jax.types import FRAME_LISTEN_SAMPLES, PHONES_PER_SLOT
 
 LEAD_MS = (80.0, 400.0)  # silence before and after a clip
 TTS_TAIL_FRAMES = 3  # silence codes that are kept after a clip
@@ -37,7 +41,22 @@ def asr_source(materials: Materials) -> TaskSource:
         spoken, lead_ms = _spoken(materials, clips[key], rng)
         wav = _heard(materials, spoken, lead_ms, rng.uniform(*LEAD_MS), rng)
         pieces, labels = materials.tokenizer.encode(spoken.clip.text), features.labels(spoken.clip.text)
-        return asr_example(_mel(materials, wav, rng), pieces, labels, materials.config.model.num_codebooks)
+        example = asr_example(_mel(materials, wav, rng), pieces, labels, materials.config.model.num_codebooks)
+        return _with_phones(materials, example, spoken, lead_ms)
+
+    return TaskSource(len(clips), build)
+
+
+def hear_source(materials: Materials) -> TaskSource:
+    """The same, for the audio encoder alone."""
+    clips = _that_fit(materials, _heard_clips(materials), extra_ms=2 * LEAD_MS[1])
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        spoken, lead_ms = _spoken(materials, clips[key], rng)
+        wav = _heard(materials, spoken, lead_ms, rng.uniform(*LEAD_MS), rng)
+        labels = features.labels(spoken.clip.text)
+        example = hear_example(_mel(materials, wav, rng), labels, materials.config.model.num_codebooks)
+        return _with_phones(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -56,7 +75,7 @@ def frame_asr_source(materials: Materials) -> TaskSource:
         clean = np.zeros_like(wav)
         start = round(lead_ms) * SAMPLES_PER_MS
         clean[start : start + len(spoken.wav)] = spoken.wav
-        return frame_asr_example(
+        example = frame_asr_example(
             _mel(materials, wav, rng),
             words,
             features.voiced_frames(clean).astype(np.int32),
@@ -65,6 +84,7 @@ def frame_asr_source(materials: Materials) -> TaskSource:
             features.labels(spoken.clip.text),
             materials.config.model.num_codebooks,
         )
+        return _with_phones(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -95,6 +115,12 @@ def frame_tts_source(materials: Materials) -> TaskSource:
         )
 
     return TaskSource(len(clips), build)
+
+
+def _with_phones(materials: Materials, example: Example, spoken: Utterance, lead_ms: float) -> Example:
+    """Adds the phones of the only utterance of an example."""
+    count = example.num_slots * PHONES_PER_SLOT
+    return replace(example, phones=phone_track(spoken.phones, count, lead_ms, materials.phone_ids))
 
 
 def _heard_clips(materials: Materials) -> list[SpeechClip]:

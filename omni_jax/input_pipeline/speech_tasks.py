@@ -49,6 +49,11 @@ def asr_example(mel: Mel, pieces: Sequence[int], labels: Sequence[int], num_code
     return layout.text([*pieces, Control.EOS], 1.0).finish(labels)
 
 
+def hear_example(mel: Mel, labels: Sequence[int], num_codebooks: int) -> Example:
+    """AUDIO, and speech that stays in the pool."""
+    return Layout(Task.HEAR, num_codebooks).text([Control.AUDIO]).unplaced_audio(mel).finish(labels)
+
+
 def tts_example(pieces: Sequence[int], codes: Codes, acoustic_delay: int) -> Example:
     """TTS, the text, AUDIO, then own speech; its text stream says WAIT, and END_OF_TURN in the last frame."""
     layout = Layout(Task.TTS, codes.shape[1]).text([Control.TTS, *pieces, Control.AUDIO])

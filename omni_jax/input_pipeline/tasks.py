@@ -17,3 +17,4 @@ class Task(IntEnum):
     CAPTION = 6  # picture, then its caption
     PICTURE_QA = 7  # picture and a written question, then the written answer
     DIALOGUE = 8  # both sides of a spoken dialogue on the frame grid
+    HEAR = 9  # heard speech for the audio encoder alone (phones, CTC): it costs the transformer one position

@@ -32,6 +32,7 @@ class Example:
     patches: Float[Array, "P X"]
     patch_positions: Int[Array, "P 2"]
     labels: tuple[int, ...] = ()  # CTC targets of the audio; empty where there is no transcript
+    phones: Int[Array, "4A"] | None = None  # at 50 Hz; None where there are no timings
 
     @property
     def num_positions(self) -> int:
@@ -106,6 +107,11 @@ class Layout:
         self._add_mel(mel)
         return self
 
+    def unplaced_audio(self, mel: Float[Array, "8A M"]) -> Layout:
+        """Audio that no position carries: only the encoder's own losses see it."""
+        self._add_mel(mel)
+        return self
+
     def frames(self, frames: Frames, mel: Float[Array, "8F M"] | None, modality: Modality = Modality.FRAME) -> Layout:
         """Steps of the frame grid (or own speech alone, with modality SPEECH)."""
         num_frames = len(frames.text)
@@ -123,14 +129,14 @@ class Layout:
             self._add_mel(mel)
         return self
 
-    def finish(self, labels: Sequence[int] = ()) -> Example:
+    def finish(self, labels: Sequence[int] = (), phones: Int[Array, "4A"] | None = None) -> Example:
         """Shifts the targets to the position before; the last position has none."""
         fields = {name: np.concatenate([chunk[name] for chunk in self._chunks]) for name in self._chunks[0]}
         for name in ("text", "codes"):
             fields[f"{name}_target"] = _shift_left(np.maximum(fields[name], 0))
             fields[f"{name}_weight"] = _shift_left(fields[f"{name}_weight"])
         mel = np.concatenate(self._mel) if self._mel else np.zeros((0, 0), np.float32)
-        return Example(self._task, fields, mel, *self._patches, tuple(labels))
+        return Example(self._task, fields, mel, *self._patches, tuple(labels), phones)
 
     def _add_mel(self, mel: Float[Array, "8A M"]) -> None:
         self._mel.append(mel)

@@ -24,6 +24,7 @@ class Utterance:
     clip: SpeechClip
     wav: Float[np.ndarray, "N"]
     words: tuple[Span, ...]
+    phones: tuple[Span, ...]
     pause_ms: tuple[float, float] | None = None
 
     @property
@@ -44,8 +45,11 @@ def utterance(clip: SpeechClip, rng: np.random.Generator | None) -> Utterance:
     def moved(ms: int) -> int:
         return round(min(max((ms - shift_ms) / speed, 0.0), duration_ms))
 
-    words = tuple(Span(word.text, moved(word.start_ms), moved(word.end_ms)) for word in clip.words)
-    return Utterance(clip, augment.at_level(wav, augment.SPEECH_LEVEL_DBFS), words)
+    words, phones = (
+        tuple(Span(span.text, moved(span.start_ms), moved(span.end_ms)) for span in spans)
+        for spans in (clip.words, clip.phones)
+    )
+    return Utterance(clip, augment.at_level(wav, augment.SPEECH_LEVEL_DBFS), words, phones)
 
 
 def with_pause(spoken: Utterance, rng: np.random.Generator) -> Utterance:
@@ -58,11 +62,22 @@ def with_pause(spoken: Utterance, rng: np.random.Generator) -> Utterance:
     ramp = np.linspace(1.0, 0.0, SPLICE_SAMPLES, dtype=np.float32)
     before[-SPLICE_SAMPLES:] *= ramp[: len(before)]
     after[:SPLICE_SAMPLES] *= ramp[::-1][: len(after)]
-    later = tuple(Span(w.text, w.start_ms + pause, w.end_ms + pause) for w in spoken.words[boundary:])
     silence = np.zeros(pause * SAMPLES_PER_MS, np.float32)
     return replace(
         spoken,
         wav=np.concatenate([before, silence, after]),
-        words=spoken.words[:boundary] + later,
+        words=_parted(spoken.words, gap, pause),
+        phones=_parted(spoken.phones, gap, pause),
         pause_ms=(float(gap), float(gap + pause)),
     )
+
+
+def _parted(spans: tuple[Span, ...], gap_ms: int, pause_ms: int) -> tuple[Span, ...]:
+    """Moves what comes after the gap; a span across it sounds on both sides."""
+    before = tuple(span._replace(end_ms=min(span.end_ms, gap_ms)) for span in spans if span.start_ms < gap_ms)
+    after = tuple(
+        span._replace(start_ms=max(span.start_ms, gap_ms) + pause_ms, end_ms=span.end_ms + pause_ms)
+        for span in spans
+        if span.end_ms > gap_ms
+    )
+    return before + after

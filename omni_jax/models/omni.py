@@ -60,7 +60,8 @@ class Omni(nnx.Module):
         semantic, codes = self.decode_speech(batch, hidden)
         vad, turn = self.turn_head(hidden)
         ctc = None if encoded is None else self.audio_encoder.ctc_logits(encoded).astype(jnp.float32)
-        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, moe)
+        phones = None if encoded is None else self.audio_encoder.phone_logits(encoded).astype(jnp.float32)
+        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, phones, moe)
 
     def encode_audio(self, media: Media) -> Float[Array, "G A I"] | None:
         if media.mel.shape[1] == 0:

@@ -1,4 +1,4 @@
-"""Joining a multi-process run. JAX itself recognises Slurm, Cloud TPU and Kubernetes; a local launcher sets variables."""
+"""Joining a multi-process run. JAX recognises Slurm, Cloud TPU and Kubernetes; a local launcher sets variables."""
 
 from __future__ import annotations
 

@@ -108,9 +108,7 @@ def compile_codec_step(config: Config, mesh: Mesh, optimizers: CodecOptimizers, 
     return lambda state, batch: compiled(state, jax.device_put(CodecBatch(*batch), rows))
 
 
-def with_kmeans_start(
-    config: Config, step_function: StepFunction, loader: Loader, steps_done: int
-) -> StepFunction:
+def with_kmeans_start(config: Config, step_function: StepFunction, loader: Loader, steps_done: int) -> StepFunction:
     """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
     done = steps_done
 

@@ -32,6 +32,8 @@ def omni_loss(
     terms["turn"], terms["vad"] = turn_terms(output, batch)
     if output.ctc_logits is not None and cfg.ctc > 0:
         terms["ctc"] = ctc_term(output.ctc_logits, batch.media, ctc_subframes)
+    if output.phone_logits is not None:
+        terms["phone"] = phone_term(output.phone_logits, batch.media.phones)
     terms["load_balance"] = output.moe.load_balance_loss
     terms["router_z"] = output.moe.router_z_loss
     weights = {
@@ -42,6 +44,7 @@ def omni_loss(
         "turn": cfg.turn,
         "vad": cfg.turn,
         "ctc": cfg.ctc,
+        "phone": cfg.phone,
         "load_balance": cfg.load_balance,
         "router_z": cfg.router_z,
     }
@@ -108,6 +111,11 @@ def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Flo
     logits = output.vad_logits.astype(jnp.float32)
     binary = optax.sigmoid_binary_cross_entropy(logits, jnp.maximum(vad, 0).astype(jnp.float32))
     return turn, weighted_mean(binary, (vad != ABSENT).astype(jnp.float32))
+
+
+def phone_term(logits: Float[Array, "G 4A K"], phones: Int[Array, "G 4A"]) -> Float[Array, ""]:
+    """Cross-entropy of the phone that sounds, where it is known."""
+    return weighted_mean(_nll(logits, phones), (phones != ABSENT).astype(jnp.float32))
 
 
 def _nll(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> Float[Array, "..."]:

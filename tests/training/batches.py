@@ -104,6 +104,7 @@ def random_media(config, rng):
         patch_segment_ids=np.broadcast_to(patches, (rows, data.patches)).astype(np.int32),
         ctc_labels=labels,
         ctc_weight=weight,
+        phones=rng.integers(-1, model.audio.num_phones, (rows, 4 * data.audio_slots)).astype(np.int32),
     )
 
 

@@ -41,6 +41,7 @@ def output(batch):
         vad_logits=draw(rows, length),
         turn_logits=draw(rows, length, 6),
         ctc_logits=draw(rows, slots * MODEL.audio.ctc_subframes, MODEL.audio.ctc_vocab),
+        phone_logits=draw(rows, 4 * slots, MODEL.audio.num_phones),
         moe=MoEStats(*(jnp.ones(shape) for shape in ((), (), (2, 4), ()))),
     )
 
@@ -166,11 +167,11 @@ def test_a_transcript_that_does_not_fit_is_left_out(batch):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head):
-    cfg = LossConfig(text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0)
+    cfg = LossConfig(text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0)
     loss, terms = omni_loss(
         cfg, output, batch, lambda hidden: hidden @ head, MODEL.vocab_size, MODEL.audio.ctc_subframes
     )
-    weights = {"text": 2, "monologue": 3, "semantic": 5, "acoustic": 7, "turn": 11, "vad": 11, "ctc": 13}
+    weights = {"text": 2, "monologue": 3, "semantic": 5, "acoustic": 7, "turn": 11, "vad": 11, "ctc": 13, "phone": 17}
     weights |= {"load_balance": cfg.load_balance, "router_z": cfg.router_z}
     assert terms.keys() == weights.keys()
     np.testing.assert_allclose(loss, sum(weights[name] * term for name, term in terms.items()), rtol=1e-5)

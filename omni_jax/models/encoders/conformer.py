@@ -21,7 +21,7 @@ from omni_jax.nn.mlp import Linear, SwiGLU
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import run_layers, stack_layers
 from omni_jax.nn.rope import Rotary, rotary_1d
-from omni_jax.types import FRAME_LISTEN_SAMPLES, MEL_FRAMES_PER_SLOT
+from omni_jax.types import FRAME_LISTEN_SAMPLES, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT
 
 _STEM_FRAMES = 2  # mel frames of a 50 Hz sub-frame
 _STEM_KERNEL = 3  # sub-frames
@@ -115,7 +115,7 @@ class ConformerBlock(nnx.Module):
 
 
 class Conformer(nnx.Module):
-    """The audio encoder, with a CTC head for `align` and for phoneme-like targets."""
+    """The audio encoder, with two auxiliary heads: CTC over characters, and phones where their times are known."""
 
     algorithmic_latency_samples = FRAME_LISTEN_SAMPLES  # of 16 kHz: a slot waits for its last sample, no more
 
@@ -124,6 +124,7 @@ class Conformer(nnx.Module):
         self.stem = Stem(cfg, rngs)
         self.layers = stack_layers(lambda rngs: ConformerBlock(cfg, rngs), cfg.num_layers, rngs)
         self.ctc = Linear(cfg.embed_dim, cfg.ctc_subframes * cfg.ctc_vocab, ("embed", "small"), rngs, bias=True)
+        self.phone = Linear(cfg.embed_dim, PHONES_PER_SLOT * cfg.num_phones, ("embed", "small"), rngs, bias=True)
 
     def __call__(self, mel: Float[Array, "G 8A M"], segment_ids: Int[Array, "G A"]) -> Float[Array, "G A D"]:
         """Slot embeddings. Neither convolution nor attention crosses from one segment to another."""
@@ -141,6 +142,11 @@ class Conformer(nnx.Module):
         """`ctc_subframes` predictions a slot; label 0 is the blank."""
         groups, slots, _ = encoded.shape
         return self.ctc(encoded).reshape(groups, slots * self.cfg.ctc_subframes, self.cfg.ctc_vocab)
+
+    def phone_logits(self, encoded: Float[Array, "G A D"]) -> Float[Array, "G 4A K"]:
+        """The phone that sounds, at 50 Hz."""
+        groups, slots, _ = encoded.shape
+        return self.phone(encoded).reshape(groups, slots * PHONES_PER_SLOT, self.cfg.num_phones)
 
     def init_state(self, batch: int, dtype: jnp.dtype = jnp.float32) -> ConformerState:
         cfg = self.cfg
