@@ -2,6 +2,9 @@
 
 python -m omni_jax.train --config=configs/align.py:tiny --workdir=runs/align \
     --config.training.init_from=runs/pretrain --config.training.codec_from=runs/codec
+
+Hardware: 2 CPU cores, 4 minutes for `tiny`; `small` is for one GPU and has not been trained to its end.
+Expected: monologue loss 8 -> 0.9, text 4.0 -> 1.9, semantic 6.7 -> 2.9, CTC 11 -> 2.4 nats.
 """
 
 from ml_collections import ConfigDict
@@ -30,7 +33,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         data=DataConfig(
             tasks=TASKS,
             row_positions=256 if tiny else 1_024,
-            rows=8 if tiny else 64,
+            rows=4 if tiny else 64,
             audio_slots=256 if tiny else 768,
             patches=256 if tiny else 2_048,
             speech_positions=64 if tiny else 512,
@@ -38,9 +41,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
         training=TrainingConfig(
-            steps=190 if tiny else 100_000,
+            steps=340 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=95 if tiny else 2_000,
+            checkpoint_every=170 if tiny else 2_000,
             codes_dropout=0.25,
         ),
     )

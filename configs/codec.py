@@ -1,6 +1,9 @@
 """The speech codec: 24 kHz speech to 8 codebooks at 12.5 Hz and back.
 
 python -m omni_jax.train --config=configs/codec.py:tiny --workdir=runs/codec
+
+Hardware: 2 CPU cores, 5 minutes for `tiny`; `small` is for one GPU and has not been trained to its end.
+Expected: mel loss 1.2 -> 0.14, phone accuracy of the first codebook 0.5 to 0.6, 90 % of each codebook in use.
 """
 
 from ml_collections import ConfigDict

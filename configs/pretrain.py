@@ -1,6 +1,9 @@
 """Stage 1: language, from text alone.
 
 python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretrain
+
+Hardware: 2 CPU cores, a good minute for `tiny`; `small` is for one GPU and has not been trained to its end.
+Expected: text loss 7.1 -> 2.7 nats a piece.
 """
 
 from ml_collections import ConfigDict
