@@ -11,9 +11,9 @@ Wav = Float[np.ndarray, "N"]
 
 SNR_DB = (8.0, 30.0)
 GAIN_DB = (-12.0, 6.0)
-NOISY_SHARE = 0.6
+NOISY_SHARE = 0.45
 BABBLE_SHARE = 0.33
-TELEPHONE_SHARE = 0.15
+TELEPHONE_SHARE = 0.08
 DIGITAL_SILENCE_SHARE = 0.1
 QUIET_ROOM_DBFS = -62.0
 ROOM_DB = (-20.0, 4.0)  # against a quiet room

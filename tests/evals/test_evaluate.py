@@ -4,17 +4,12 @@ import dataclasses
 import json
 import re
 
-import jax
 import numpy as np
 import pytest
-import sentencepiece
 import soundfile
-from input_pipeline.conftest import write_corpus
-from models.tiny import MODEL
-from streaming.tiny import CODEC, weights
+from small_run import small_run
 
-from omni_jax.checkpoint import Checkpointer, Manifest, params_sha256
-from omni_jax.config import Config, DataConfig, EvalConfig, TrainingConfig
+from omni_jax.config import EvalConfig
 from omni_jax.errors import run_main
 from omni_jax.evals import run as evaluation
 from omni_jax.evals.held_out import load_held_out, pause_calls, picture_calls, silent_calls
@@ -23,7 +18,6 @@ from omni_jax.evals.second_sounds import HARMLESS, harmless_calls, interruption_
 from omni_jax.evaluate import evaluate, main
 from omni_jax.export.bundle import load_bundle
 from omni_jax.input_pipeline.materials import load_materials
-from omni_jax.models import omni
 from omni_jax.report.marks import MARKS
 from omni_jax.report.write import write_report
 
@@ -44,28 +38,9 @@ SMALL = EvalConfig(
 )
 
 
-def save(workdir, config, params, codec_sha256=""):
-    checkpointer = Checkpointer(workdir)
-    checkpointer.save(Manifest(7, config, (0, 0), codec_sha256=codec_sha256), params, {"count": np.zeros(())})
-    checkpointer.close()
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A run with a codec, a `pretrain` and a `duplex` stage of random weights."""
-    corpus, run = write_corpus(tmp_path_factory.mktemp("corpus")), tmp_path_factory.mktemp("run")
-    tokenizer = str(corpus / "spm.model")
-    vocab_size = sentencepiece.SentencePieceProcessor(model_file=tokenizer).get_piece_size()
-    model = dataclasses.replace(MODEL, vocab_size=vocab_size)
-    data = DataConfig(corpus=str(corpus), tokenizer=tokenizer, rows=2, audio_slots=256, prefetch=1)
-    training = TrainingConfig(codec_from=str(run / "codec"))
-    _, codec_params = weights()
-    for stage, seed in (("pretrain", 0), ("duplex", 1)):
-        config = Config(stage=stage, model=model, codec=CODEC, data=data, training=training)
-        params = jax.jit(omni.init_params, static_argnums=0)(model, jax.random.key(seed))
-        save(run / stage, config, params, params_sha256(codec_params) if stage == "duplex" else "")
-    save(run / "codec", Config(stage="codec", model=model, codec=CODEC, data=data), codec_params)
-    return run
+    return small_run(tmp_path_factory.mktemp("small"))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,68 @@
+"""Every command of the README is run, in its order, in a directory that looks like a clone after the quickstart.
+
+The model has random weights, and a few flags are added that make the work short; the commands are the README's own.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from small_run import small_run
+
+from omni_jax import evaluate, generate, train
+from omni_jax.export import __main__ as export
+from omni_jax.models.codec import __main__ as codec
+from omni_jax.report import __main__ as report
+
+ROOT = Path(__file__).parent.parent
+MAINS = {
+    "omni_jax.generate": generate.main,
+    "omni_jax.train": train.main,
+    "omni_jax.evaluate": evaluate.main,
+    "omni_jax.report": report.main,
+    "omni_jax.export": export.main,
+    "omni_jax.models.codec": codec.main,
+}
+EVAL_COUNTS = ("pictures", "facts", "repeats", "interruptions", "backchannels", "pauses", "turn_dialogues")
+EVAL_COUNTS += ("spoken_replies", "ceiling_replies", "timed_calls", "text_batches")
+SHORTER = {
+    "omni_jax.train": ["--config.training.steps=2", "--config.data.rows=8", "--config.data.row_positions=32"],
+    "omni_jax.evaluate": ["--config.rows=2", "--config.call_frames=75", *(f"--config.{key}=1" for key in EVAL_COUNTS)],
+    "omni_jax.generate": ["--max_seconds=3"],
+}
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [shlex.split(line) for block in blocks for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """configs, data and docs as they are; the run is small. Commands of one module share it, as a user's would."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("configs", "data", "docs"):
+        (root / name).symlink_to(ROOT / name)
+    (root / "runs").mkdir()
+    (root / "runs" / "quickstart").symlink_to(small_run(tmp_path_factory.mktemp("small")))
+    return root
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_command_runs(command, clone, monkeypatch):
+    monkeypatch.chdir(clone)
+    if command[0] == "make":
+        assert shutil.which("make"), "the README asks for make"
+        printed = subprocess.run(["make", "-C", str(ROOT), "-n", *command[1:]], capture_output=True, text=True)
+        assert printed.returncode == 0, printed.stderr
+        assert {"quickstart": "omni_jax.quickstart", "test": "pytest"}[command[1]] in printed.stdout
+        return
+    assert command[:2] == [".venv/bin/python", "-m"], f"the test does not know how to run {command}"
+    module, arguments = command[2], command[3:]
+    assert MAINS[module]([*arguments, *SHORTER.get(module, [])]) == 0
+    for argument in arguments:
+        if argument.startswith("--out="):
+            assert Path(argument.removeprefix("--out=")).exists()
