@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from configs import align, codec, duplex, pretrain
@@ -86,6 +87,8 @@ def train_if_needed(config: Config, workdir: Path, stage_workdir: Path) -> None:
         return
     with _Measured(workdir, config.stage) as measured:
         run_stage(config, stage_workdir)
+    jax.clear_caches()  # the stage's programs and constants: nothing after it runs them again
+    gc.collect()
     records = read_metrics(stage_workdir)
     losses = f"loss {records[0]['loss']:.3f} -> {records[-1]['loss']:.3f}" if records else "nothing logged"
     print(f"{config.stage}: {config.training.steps} steps in {measured.seconds:.0f} s, {losses}", flush=True)
