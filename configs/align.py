@@ -10,17 +10,19 @@ Expected: monologue loss 8 -> 0.9, text 4.0 -> 1.9, semantic 6.7 -> 2.9, CTC 11 
 from ml_collections import ConfigDict
 
 from configs.sizes import omni_config
-from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
+from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
-    "hear": 0.025,
-    "text": 0.1,
-    "asr": 0.15,
-    "tts": 0.025,
-    "frame_asr": 0.2,
-    "frame_tts": 0.2,
-    "caption": 0.2,
-    "picture_qa": 0.1,
+    "hear": 0.03,
+    "see": 0.02,
+    "text": 0.12,
+    "asr": 0.1,
+    "tts": 0.02,
+    "frame_asr": 0.05,
+    "frame_tts": 0.1,
+    "caption": 0.08,
+    "picture_qa": 0.04,
+    "spoken_qa": 0.44,
 }
 
 
@@ -34,12 +36,14 @@ def get_config(size: str = "tiny") -> ConfigDict:
             tasks=TASKS,
             row_positions=256 if tiny else 1_024,
             rows=4 if tiny else 64,
-            audio_slots=256 if tiny else 768,
-            patches=256 if tiny else 2_048,
+            audio_slots=384 if tiny else 768,
+            patches=512 if tiny else 2_048,
             speech_positions=64 if tiny else 512,
-            max_segments=10 if tiny else 24,
+            max_segments=14 if tiny else 24,
         ),
-        optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
+        optimizer=OptimizerConfig(learning_rate=3e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
+        # At first the transformer has little to tell the encoders: their own targets must lead.
+        loss=LossConfig(phone=5.0, tag=3.0, ctc=1.0),
         training=TrainingConfig(
             steps=340 if tiny else 100_000,
             log_every=10 if tiny else 100,

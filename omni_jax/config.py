@@ -229,6 +229,7 @@ class LossConfig:
     turn: float = 0.2
     ctc: float = 0.3
     phone: float = 1.0  # phones of heard speech, where the corpus has timings
+    tag: float = 0.5  # names of pictures
     load_balance: float = 0.01
     router_z: float = 1e-3
 

@@ -6,6 +6,7 @@ Axis letters, one meaning each, used in every shape comment and annotation:
     F mlp width             V vocabulary             E experts              C expert capacity
     Q codebooks             N audio samples          A 12.5 Hz audio slots  M mel bins
     P picture patches       G media pools            Ns speech positions    U CTC labels
+    Z media segments         W pieces of a tag
 Masks are True where something is real or may be attended to. Index -1 means "absent", which contributes zero to
 the input embedding and is distinct from the PAD token and from silence codes. Weight 0 means "not a target".
 """
@@ -120,6 +121,7 @@ class Media(NamedTuple):
     patch_segment_ids: Int[Array, "G P"]  # 0 = padding
     ctc_labels: Int[Array, "G Z U"]  # characters of segment z + 1 of the audio pool, 0-padded; 0 is the blank
     ctc_weight: Float[Array, "G Z"]  # 0 where a segment has no transcript
+    tags: Int[Array, "G Z W"]  # pieces that name picture z + 1 of the pool, 0-padded
     phones: Int[Array, "G 4A"]  # the phone that sounds, at 50 Hz; ABSENT where the corpus has no timings
 
 
@@ -147,4 +149,5 @@ class ModelOutput(NamedTuple):
     turn_logits: Float[Array, "B T R"]  # R = len(TurnState)
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes
     phone_logits: Float[Array, "G 4A K"] | None
+    tag_logits: Float[Array, "G Z V"] | None
     moe: MoEStats

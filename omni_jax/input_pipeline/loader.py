@@ -29,8 +29,9 @@ from omni_jax.input_pipeline.speech_sources import (
     hear_source,
     tts_source,
 )
+from omni_jax.input_pipeline.spoken_qa import spoken_qa_source
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.input_pipeline.text_tasks import caption_source, picture_qa_source, text_source
+from omni_jax.input_pipeline.text_tasks import caption_source, picture_qa_source, see_source, text_source
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.types import Batch
 
@@ -44,6 +45,8 @@ SOURCES = {
     Task.PICTURE_QA: picture_qa_source,
     Task.DIALOGUE: dialogue_source,
     Task.HEAR: hear_source,
+    Task.SEE: see_source,
+    Task.SPOKEN_QA: spoken_qa_source,
 }
 WAITING_ROWS = 1  # how many examples may wait for a place, in rows of the batch: first fit looks at no more
 SHORTEST_SHUFFLE = 1024

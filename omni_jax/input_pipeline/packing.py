@@ -15,6 +15,7 @@ from omni_jax.input_pipeline.timeline import Example
 from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT, Batch, Media, Timeline
 
 PATCHES_PER_POOLED = 4
+MAX_TAG_PIECES = 4
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,8 @@ class _PoolFiller:
         if len(example.patches):
             self._patches += len(example.patches)
             self._picture_segments += 1
+            tags = example.tags[:MAX_TAG_PIECES]
+            media.tags[pool, self._picture_segments - 1, : len(tags)] = tags
             media.patches[pool, patch : self._patches] = example.patches
             media.patch_positions[pool, patch : self._patches] = example.patch_positions
             media.patch_segment_ids[pool, patch : self._patches] = self._picture_segments
@@ -209,5 +212,6 @@ def _empty_media(budget: Budget) -> Media:
         patch_segment_ids=np.zeros((pools, budget.patches), np.int32),
         ctc_labels=np.zeros((pools, budget.segments, budget.labels), np.int32),
         ctc_weight=np.zeros((pools, budget.segments), np.float32),
+        tags=np.zeros((pools, budget.segments, MAX_TAG_PIECES), np.int32),
         phones=np.full((pools, budget.slots * PHONES_PER_SLOT), ABSENT, np.int32),
     )

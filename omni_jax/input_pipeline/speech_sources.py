@@ -38,11 +38,10 @@ def asr_source(materials: Materials) -> TaskSource:
     clips = _that_fit(materials, _heard_clips(materials), extra_ms=2 * LEAD_MS[1])
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        spoken, lead_ms = _spoken(materials, clips[key], rng)
-        wav = _heard(materials, spoken, lead_ms, rng.uniform(*LEAD_MS), rng)
+        mel, spoken, lead_ms = heard_clip(materials, clips[key], rng)
         pieces, labels = materials.tokenizer.encode(spoken.clip.text), features.labels(spoken.clip.text)
-        example = asr_example(_mel(materials, wav, rng), pieces, labels, materials.config.model.num_codebooks)
-        return _with_phones(materials, example, spoken, lead_ms)
+        example = asr_example(mel, pieces, labels, materials.config.model.num_codebooks)
+        return with_phones(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -52,11 +51,9 @@ def hear_source(materials: Materials) -> TaskSource:
     clips = _that_fit(materials, _heard_clips(materials), extra_ms=2 * LEAD_MS[1])
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        spoken, lead_ms = _spoken(materials, clips[key], rng)
-        wav = _heard(materials, spoken, lead_ms, rng.uniform(*LEAD_MS), rng)
-        labels = features.labels(spoken.clip.text)
-        example = hear_example(_mel(materials, wav, rng), labels, materials.config.model.num_codebooks)
-        return _with_phones(materials, example, spoken, lead_ms)
+        mel, spoken, lead_ms = heard_clip(materials, clips[key], rng)
+        example = hear_example(mel, features.labels(spoken.clip.text), materials.config.model.num_codebooks)
+        return with_phones(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -84,7 +81,7 @@ def frame_asr_source(materials: Materials) -> TaskSource:
             features.labels(spoken.clip.text),
             materials.config.model.num_codebooks,
         )
-        return _with_phones(materials, example, spoken, lead_ms)
+        return with_phones(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -117,7 +114,16 @@ def frame_tts_source(materials: Materials) -> TaskSource:
     return TaskSource(len(clips), build)
 
 
-def _with_phones(materials: Materials, example: Example, spoken: Utterance, lead_ms: float) -> Example:
+def heard_clip(
+    materials: Materials, clip: SpeechClip, rng: np.random.Generator, tail_ms: tuple[float, float] = LEAD_MS
+) -> tuple[Float[np.ndarray, "8A M"], Utterance, float]:
+    """A clip as the microphone hears it, with silence around it: log-mel, the utterance, and where it starts in ms."""
+    spoken, lead_ms = _spoken(materials, clip, rng)
+    wav = _heard(materials, spoken, lead_ms, rng.uniform(*tail_ms), rng)
+    return _mel(materials, wav, rng), spoken, lead_ms
+
+
+def with_phones(materials: Materials, example: Example, spoken: Utterance, lead_ms: float) -> Example:
     """Adds the phones of the only utterance of an example."""
     count = example.num_slots * PHONES_PER_SLOT
     return replace(example, phones=phone_track(spoken.phones, count, lead_ms, materials.phone_ids))

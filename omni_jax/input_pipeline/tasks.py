@@ -18,3 +18,5 @@ class Task(IntEnum):
     PICTURE_QA = 7  # picture and a written question, then the written answer
     DIALOGUE = 8  # both sides of a spoken dialogue on the frame grid
     HEAR = 9  # heard speech for the audio encoder alone (phones, CTC): it costs the transformer one position
+    SEE = 10  # a picture for the vision encoder alone (tags)
+    SPOKEN_QA = 11  # a spoken question on the frame grid, answered in text

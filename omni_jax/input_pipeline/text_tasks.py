@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -55,7 +56,10 @@ def caption_source(materials: Materials) -> TaskSource:
     def build(key: int, rng: np.random.Generator) -> Example:
         picture = pictures[key]
         caption = materials.tokenizer.encode(str(rng.choice(CAPTIONS)).format(with_article(picture.label)))
-        return caption_example(picture_patches(materials, picture, rng), caption, materials.config.model.num_codebooks)
+        example = caption_example(
+            picture_patches(materials, picture, rng), caption, materials.config.model.num_codebooks
+        )
+        return replace(example, tags=materials.tokenizer.encode(picture.label))
 
     return TaskSource(len(pictures), build)
 
@@ -70,7 +74,20 @@ def picture_qa_source(materials: Materials) -> TaskSource:
         question = materials.tokenizer.encode(questions[rng.integers(len(questions))])
         answer = materials.tokenizer.encode(str(rng.choice(ANSWERS)).format(with_article(picture.label)))
         patches = picture_patches(materials, picture, rng)
-        return picture_qa_example(patches, question, answer, materials.config.model.num_codebooks)
+        example = picture_qa_example(patches, question, answer, materials.config.model.num_codebooks)
+        return replace(example, tags=materials.tokenizer.encode(picture.label))
+
+    return TaskSource(len(pictures), build)
+
+
+def see_source(materials: Materials) -> TaskSource:
+    """One picture an example, for the vision encoder alone."""
+    pictures = materials.pictures()
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        layout = Layout(Task.SEE, materials.config.model.num_codebooks).text([Control.IMAGE])
+        example = layout.unplaced_picture(*picture_patches(materials, pictures[key], rng)).finish()
+        return replace(example, tags=materials.tokenizer.encode(pictures[key].label))
 
     return TaskSource(len(pictures), build)
 

@@ -33,6 +33,7 @@ class Example:
     patch_positions: Int[Array, "P 2"]
     labels: tuple[int, ...] = ()  # CTC targets of the audio; empty where there is no transcript
     phones: Int[Array, "4A"] | None = None  # at 50 Hz; None where there are no timings
+    tags: tuple[int, ...] = ()  # pieces that name the picture
 
     @property
     def num_positions(self) -> int:
@@ -96,6 +97,11 @@ class Layout:
         chunk["position_ids"][1:, 0] = start
         chunk["position_ids"][1:, 1:] = start + pooled
         self.time = start + 1
+        self._patches = (patches, patch_positions)
+        return self
+
+    def unplaced_picture(self, patches: Float[Array, "P X"], patch_positions: Int[Array, "P 2"]) -> Layout:
+        """A picture that no position carries: only the encoder's own loss sees it."""
         self._patches = (patches, patch_positions)
         return self
 

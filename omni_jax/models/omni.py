@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from omni_jax.config import ModelConfig
-from omni_jax.models.adapters import Adapter, VisionAdapter
+from omni_jax.models.adapters import PATCHES_PER_TOKEN, Adapter, VisionAdapter
 from omni_jax.models.decoders import DepthTransformer, TurnHead
 from omni_jax.models.encoders.conformer import Conformer
 from omni_jax.models.encoders.vit import ViT
@@ -61,7 +61,8 @@ class Omni(nnx.Module):
         vad, turn = self.turn_head(hidden)
         ctc = None if encoded is None else self.audio_encoder.ctc_logits(encoded).astype(jnp.float32)
         phones = None if encoded is None else self.audio_encoder.phone_logits(encoded).astype(jnp.float32)
-        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, phones, moe)
+        tags = None if pictures is None else self.tag_logits(pictures, batch.media)
+        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, phones, tags, moe)
 
     def encode_audio(self, media: Media) -> Float[Array, "G A I"] | None:
         if media.mel.shape[1] == 0:
@@ -74,6 +75,13 @@ class Omni(nnx.Module):
             return None
         patches = media.patches.astype(self.cfg.compute_dtype)
         return self.vision_adapter(self.vision_encoder(patches, media.patch_positions, media.patch_segment_ids))
+
+    def tag_logits(self, pictures: Float[Array, "G S D"], media: Media) -> Float[Array, "G Z V"]:
+        """How close the mean of each picture's patches comes to each piece's embedding."""
+        segments = jnp.arange(1, media.tags.shape[1] + 1)
+        mine = (media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == segments[:, None]).astype(pictures.dtype)
+        mean = (mine @ pictures) / jnp.maximum(mine.sum(-1, keepdims=True), 1.0)
+        return (mean @ self.text_embedding[...].T.astype(mean.dtype)).astype(jnp.float32)
 
     def embed(
         self, timeline: Timeline, audio: Float[Array, "G A D"] | None, pictures: Float[Array, "G S D"] | None

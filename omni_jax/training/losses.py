@@ -34,6 +34,8 @@ def omni_loss(
         terms["ctc"] = ctc_term(output.ctc_logits, batch.media, ctc_subframes)
     if output.phone_logits is not None:
         terms["phone"] = phone_term(output.phone_logits, batch.media.phones)
+    if output.tag_logits is not None:
+        terms["tag"] = tag_term(output.tag_logits, batch.media.tags)
     terms["load_balance"] = output.moe.load_balance_loss
     terms["router_z"] = output.moe.router_z_loss
     weights = {
@@ -45,6 +47,7 @@ def omni_loss(
         "vad": cfg.turn,
         "ctc": cfg.ctc,
         "phone": cfg.phone,
+        "tag": cfg.tag,
         "load_balance": cfg.load_balance,
         "router_z": cfg.router_z,
     }
@@ -116,6 +119,11 @@ def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Flo
 def phone_term(logits: Float[Array, "G 4A K"], phones: Int[Array, "G 4A"]) -> Float[Array, ""]:
     """Cross-entropy of the phone that sounds, where it is known."""
     return weighted_mean(_nll(logits, phones), (phones != ABSENT).astype(jnp.float32))
+
+
+def tag_term(logits: Float[Array, "G Z V"], tags: Int[Array, "G Z W"]) -> Float[Array, ""]:
+    """Cross-entropy of every piece of a picture's name; 0 pads."""
+    return weighted_mean(_nll(logits[:, :, None], tags), (tags != 0).astype(jnp.float32))
 
 
 def _nll(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> Float[Array, "..."]:

@@ -117,6 +117,7 @@ def dialogue(
         patch_segment_ids=np.ones((rows, patches), np.int32),
         ctc_labels=np.zeros((rows, 1, 2), np.int32),
         ctc_weight=np.zeros((rows, 1), np.float32),
+        tags=np.zeros((rows, 1, 4), np.int32),
         phones=np.full((rows, 4 * frames), -1, np.int32),
     )
     speech_index = np.broadcast_to(np.arange(frame_start, length, dtype=np.int32), (rows, frames)).copy()

@@ -104,6 +104,7 @@ def random_media(config, rng):
         patch_segment_ids=np.broadcast_to(patches, (rows, data.patches)).astype(np.int32),
         ctc_labels=labels,
         ctc_weight=weight,
+        tags=rng.integers(0, model.vocab_size, (*labels.shape[:2], 4)).astype(np.int32),
         phones=rng.integers(-1, model.audio.num_phones, (rows, 4 * data.audio_slots)).astype(np.int32),
     )
 

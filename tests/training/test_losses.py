@@ -9,7 +9,16 @@ import pytest
 
 from omni_jax.config import LossConfig
 from omni_jax.training.ctc import ctc_term
-from omni_jax.training.losses import chunked_nll, omni_loss, speech_terms, text_terms, turn_terms, weighted_mean
+from omni_jax.training.losses import (
+    chunked_nll,
+    omni_loss,
+    phone_term,
+    speech_terms,
+    tag_term,
+    text_terms,
+    turn_terms,
+    weighted_mean,
+)
 from omni_jax.types import ABSENT, Modality, ModelOutput, MoEStats
 from tests.training.batches import random_batch, small_config
 
@@ -42,6 +51,7 @@ def output(batch):
         turn_logits=draw(rows, length, 6),
         ctc_logits=draw(rows, slots * MODEL.audio.ctc_subframes, MODEL.audio.ctc_vocab),
         phone_logits=draw(rows, 4 * slots, MODEL.audio.num_phones),
+        tag_logits=draw(rows, batch.media.tags.shape[1], MODEL.vocab_size),
         moe=MoEStats(*(jnp.ones(shape) for shape in ((), (), (2, 4), ()))),
     )
 
@@ -167,11 +177,30 @@ def test_a_transcript_that_does_not_fit_is_left_out(batch):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head):
-    cfg = LossConfig(text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0)
+    cfg = LossConfig(text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0, tag=19.0)
     loss, terms = omni_loss(
         cfg, output, batch, lambda hidden: hidden @ head, MODEL.vocab_size, MODEL.audio.ctc_subframes
     )
-    weights = {"text": 2, "monologue": 3, "semantic": 5, "acoustic": 7, "turn": 11, "vad": 11, "ctc": 13, "phone": 17}
+    weights = {
+        "text": 2,
+        "monologue": 3,
+        "semantic": 5,
+        "acoustic": 7,
+        "turn": 11,
+        "vad": 11,
+        "ctc": 13,
+        "phone": 17,
+        "tag": 19,
+    }
     weights |= {"load_balance": cfg.load_balance, "router_z": cfg.router_z}
     assert terms.keys() == weights.keys()
     np.testing.assert_allclose(loss, sum(weights[name] * term for name, term in terms.items()), rtol=1e-5)
+
+
+def test_tags_and_phones_count_only_where_they_are_known():
+    logits = jnp.zeros((1, 2, 5)).at[0, 0, 3].set(2.0)
+    tags = jnp.asarray([[[3, 0], [0, 0]]])
+    assert float(tag_term(logits, tags)) == pytest.approx(float(np.log(np.exp(2.0) + 4.0) - 2.0), rel=1e-5)
+    phones = jnp.asarray([[-1, 2]])
+    assert float(phone_term(jnp.zeros((1, 2, 5)), phones)) == pytest.approx(np.log(5.0), rel=1e-5)
+    assert float(phone_term(jnp.zeros((1, 2, 5)), jnp.full((1, 2), -1))) == 0.0

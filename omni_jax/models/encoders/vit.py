@@ -43,8 +43,9 @@ class ViT(nnx.Module):
         positions: Int[Array, "G P 2"],
         segment_ids: Int[Array, "G P"],
     ) -> Float[Array, "G P D"]:
-        """`patches` are RGB values in [0, 1], flattened (row, column, channel); they are centred here."""
-        x = self.patch(2.0 * patches - 1.0)
+        """`patches` are RGB values in [0, 1], flattened (row, column, channel)."""
+        # White becomes zero: drawings are on white, and its constant would drown the strokes at the start.
+        x = self.patch(2.0 * (patches - 1.0))
         x = x + lookup(self.rows[...].astype(x.dtype), positions[..., 0])
         x = x + lookup(self.columns[...].astype(x.dtype), positions[..., 1])
 

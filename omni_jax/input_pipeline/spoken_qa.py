@@ -1,0 +1,64 @@
+"""Spoken questions with written answers: what a dialogue asks, heard on the frame grid, but answered in text at once.
+
+Without the answer's speech an example takes a third of the positions of a dialogue, so understanding gets three times
+the questions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline.cast import Cast, make_cast
+from omni_jax.input_pipeline.corpus import PICTURE_REPLY, Picture, SpeechClip
+from omni_jax.input_pipeline.materials import Materials, TaskSource
+from omni_jax.input_pipeline.speech_sources import heard_clip, with_phones
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.input_pipeline.text_tasks import picture_patches
+from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes
+from omni_jax.types import MEL_FRAMES_PER_SLOT, Control
+
+KIND_SHARES = {"picture_question": 0.25, "fact_question": 0.4, "repeat_request": 0.2, "greeting": 0.05, "tell": 0.1}
+TAIL_MS = (0.0, 240.0)
+
+
+def spoken_qa_source(materials: Materials) -> TaskSource:
+    """Every question of the split that has an answer."""
+    cast = make_cast(materials)
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        kinds = list(cast.questions)
+        shares = np.array([KIND_SHARES[kind] for kind in kinds])
+        clips = cast.questions[kinds[rng.choice(len(kinds), p=shares / shares.sum())]]
+        question = clips[rng.integers(len(clips))]
+        picture = _picture(cast, rng) if question.reply == PICTURE_REPLY else None
+        reply = cast.reply(question, picture.label if picture else None)
+        return spoken_qa_example(materials, question, picture, reply.text, rng)
+
+    return TaskSource(sum(len(clips) for clips in cast.questions.values()), build)
+
+
+def spoken_qa_example(
+    materials: Materials, question: SpeechClip, picture: Picture | None, answer: str, rng: np.random.Generator
+) -> Example:
+    """Maybe a picture, DIALOGUE, the frames of the question under own silence, ANSWER, the answer, EOS."""
+    model = materials.config.model
+    mel, spoken, lead_ms = heard_clip(materials, question, rng, TAIL_MS)
+    num_frames = len(mel) // MEL_FRAMES_PER_SLOT
+    frames = Frames(
+        text=np.full(num_frames, Control.LISTEN, np.int32),
+        text_weight=np.zeros(num_frames, np.float32),
+        codes=delay_codes(np.tile(materials.speech_codes.silence, (num_frames, 1)), model.acoustic_delay),
+        codes_weight=np.zeros(num_frames, np.float32),
+    )
+    layout = Layout(Task.SPOKEN_QA, model.num_codebooks)
+    if picture is not None:
+        layout.picture(*picture_patches(materials, picture, rng))
+    layout.text([Control.DIALOGUE]).frames(frames, mel).text([Control.ANSWER])
+    layout.text([*materials.tokenizer.encode(answer), Control.EOS], 1.0)
+    return with_phones(materials, layout.finish(features.labels(question.text)), spoken, lead_ms)
+
+
+def _picture(cast: Cast, rng: np.random.Generator) -> Picture:
+    label = cast.labels[rng.integers(len(cast.labels))]
+    return cast.pictures[label][rng.integers(len(cast.pictures[label]))]
