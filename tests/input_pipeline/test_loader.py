@@ -14,7 +14,7 @@ from omni_jax.types import ABSENT, Modality
 
 ALL_TASKS = {
     "text": 0.2, "asr": 0.1, "tts": 0.1, "frame_asr": 0.1, "frame_tts": 0.1, "caption": 0.1, "picture_qa": 0.1,
-    "dialogue": 0.2, "hear": 0.02, "see": 0.02, "spoken_qa": 0.1,
+    "dialogue": 0.2, "hear": 0.003, "see": 0.003, "spoken_qa": 0.1,
 }  # fmt: skip
 SHARE_TOLERANCE = 0.03
 
