@@ -24,7 +24,7 @@ def phone_inventory(clips: Iterable[SpeechClip], num_phones: int) -> dict[str, i
 
 def phone_track(
     phones: Sequence[Span], count: int, start_ms: float, inventory: Mapping[str, int]
-) -> Int[np.ndarray, "count"]:
+) -> Int[np.ndarray, "N"]:
     """The phone ids of `count` frames of 20 ms, for spans that count from `start_ms` on; silence around them.
 
     ABSENT where a phone is not in the inventory, and everywhere when there are no spans.
@@ -37,7 +37,7 @@ def phone_track(
 
 
 def write_phones(
-    track: Int[np.ndarray, "count"], phones: Sequence[Span], start_ms: float, inventory: Mapping[str, int]
+    track: Int[np.ndarray, "N"], phones: Sequence[Span], start_ms: float, inventory: Mapping[str, int]
 ) -> None:
     """Writes spans that count from `start_ms` on into a track of 20 ms frames."""
     for phone in phones:
