@@ -79,7 +79,7 @@ class Omni(nnx.Module):
     def tag_logits(self, pictures: Float[Array, "G S D"], media: Media) -> Float[Array, "G Z V"]:
         """How close the mean of each picture's patches comes to each piece's embedding."""
         segments = jnp.arange(1, media.tags.shape[1] + 1)
-        mine = (media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == segments[:, None]).astype(pictures.dtype)
+        mine = (media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == segments[None, :, None]).astype(pictures.dtype)
         mean = (mine @ pictures) / jnp.maximum(mine.sum(-1, keepdims=True), 1.0)
         return (mean @ self.text_embedding[...].T.astype(mean.dtype)).astype(jnp.float32)
 

@@ -123,7 +123,10 @@ def phone_term(logits: Float[Array, "G 4A K"], phones: Int[Array, "G 4A"]) -> Fl
 
 def tag_term(logits: Float[Array, "G Z V"], tags: Int[Array, "G Z W"]) -> Float[Array, ""]:
     """Cross-entropy of every piece of a picture's name; 0 pads."""
-    return weighted_mean(_nll(logits[:, :, None], tags), (tags != 0).astype(jnp.float32))
+    return weighted_mean(
+        _nll(jnp.broadcast_to(logits[:, :, None], (*tags.shape, logits.shape[-1])), tags),
+        (tags != 0).astype(jnp.float32),
+    )
 
 
 def _nll(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> Float[Array, "..."]:
