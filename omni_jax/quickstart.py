@@ -77,7 +77,8 @@ def run_quickstart(configs: dict[str, Config], eval_config: EvalConfig, workdir:
         f"done: {_resources(workdir)['wall_seconds'] / 60:.1f} minutes of training and evaluation\n"
         f"look:   {report} (one file, opens in any browser), {workdir}/report.json, {workdir}/samples/*.wav\n"
         f"curves: tensorboard --logdir={workdir}\n"
-        f"talk:   python -m omni_jax.generate --workdir={workdir} --audio=question.wav --image=cat.png --out=answer.wav"
+        f"talk:   {sys.executable} -m omni_jax.generate --workdir={workdir} --audio=docs/samples/what_is_this.wav "
+        "--image=docs/samples/picture.png --out=answer.wav"
     )
 
 

@@ -47,9 +47,12 @@ class StageProgress:
         return self._examples / max(time.monotonic() - self._began, 1e-6)
 
     def _print_line(self, step: int, loss: float) -> None:
-        per_step = (time.monotonic() - self._began) / max(step - self._start_step - 1, 1)
-        left = timedelta(seconds=round(per_step * (self._steps - step)))
-        line = f"{self._stage} {step}/{self._steps}  loss {loss:.4f}  {self._rate():.1f} examples/s  {left} left"
+        line = f"{self._stage} {step}/{self._steps}  loss {loss:.4f}"
+        timed_steps = step - self._start_step - 1  # the first one compiles
+        if timed_steps:
+            per_step = (time.monotonic() - self._began) / timed_steps
+            left = timedelta(seconds=round(per_step * (self._steps - step)))
+            line += f"  {self._rate():.1f} examples/s  {left} left"
         print(line, file=self._stream, flush=True)
 
 
