@@ -8,6 +8,7 @@ from omni_jax.input_pipeline.monologue import (
     FILL_WEIGHT,
     LISTEN_WEIGHT,
     TRANSITION_WEIGHT,
+    WORD_WEIGHT,
     PlacedWord,
     text_weights,
     without_words,
@@ -104,8 +105,9 @@ def test_a_turn_at_the_end_of_the_grid_is_cut():
 def test_weights_of_the_own_text():
     text = np.array([L, L, S, 50, W, E, X, 51], np.int32)
     weights = text_weights(text, np.isin(np.arange(8), (1, 2, 7)))
-    expected = [LISTEN_WEIGHT, DECISION_WEIGHT, TRANSITION_WEIGHT, 1.0, FILL_WEIGHT, FILL_WEIGHT, TRANSITION_WEIGHT]
-    np.testing.assert_allclose(weights, [*expected, DECISION_WEIGHT], rtol=1e-6)
+    expected = [LISTEN_WEIGHT, DECISION_WEIGHT, TRANSITION_WEIGHT, WORD_WEIGHT]
+    expected += [FILL_WEIGHT, FILL_WEIGHT, TRANSITION_WEIGHT, max(WORD_WEIGHT, DECISION_WEIGHT)]
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
 def test_without_inner_monologue_only_control_tokens_stay():
