@@ -3,7 +3,7 @@
 python -m omni_jax.train --config=configs/align.py:tiny --workdir=runs/align \
     --config.training.init_from=runs/pretrain --config.training.codec_from=runs/codec
 
-Hardware: 2 CPU cores, 5 minutes for `tiny`; `small` is for one GPU and has not been trained to its end.
+Hardware: 2 CPU cores, 5 minutes for `tiny`; `small` is for one GPU and has not been trained yet.
 Expected: monologue loss 8.7 -> 2, text 3.9 -> 1.8, phones 4.6 -> 1.3, CTC 11 -> 2.0, tags 6.7 -> 2.7 nats.
 """
 

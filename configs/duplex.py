@@ -3,7 +3,7 @@
 python -m omni_jax.train --config=configs/duplex.py:tiny --workdir=runs/duplex \
     --config.training.init_from=runs/align --config.training.codec_from=runs/codec
 
-Hardware: 2 CPU cores, 7 minutes for `tiny`; `small` is for one GPU and has not been trained to its end.
+Hardware: 2 CPU cores, 7 minutes for `tiny`; `small` is for one GPU and has not been trained yet.
 Expected: monologue loss 4.1 -> 0.3, semantic 5.5 -> 0.6, phones 1.9 -> 0.7, turn state 1.7 -> 0.2 nats.
 """
 

@@ -2,7 +2,7 @@
 
 python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretrain
 
-Hardware: 2 CPU cores, a good minute for `tiny`; `small` is for one GPU and has not been trained to its end.
+Hardware: 2 CPU cores, a good minute for `tiny`; `small` is for one GPU and has not been trained yet.
 Expected: text loss 7.1 -> 2.7 nats a piece.
 """
 

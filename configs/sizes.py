@@ -17,7 +17,7 @@ from omni_jax.config import (
 MODELS = {
     # about 6 M parameters: trains on a laptop's CPU
     "tiny": ModelConfig(),
-    # about 160 M: one GPU. Compiled, not yet trained to the end.
+    # 248 M: one GPU. Traced by a test, not yet trained.
     "small": ModelConfig(
         vocab_size=8192,
         codebook_size=2048,
