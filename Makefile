@@ -17,7 +17,7 @@ help:
 	@echo "make quickstart   train codec, pretrain, align and duplex at size tiny, evaluate, write $(WORKDIR)/report.html"
 	@echo "make test         run the tests"
 	@echo "make lint         check style (make format mends it)"
-	@echo "make corpus       build the sample corpus again from its sources (it is shipped in data/corpus)"
+	@echo "make corpus       where to read how the sample corpus is built (it is shipped in data/corpus)"
 	@echo "make lock         write requirements*.txt again from requirements*.in (needs uv)"
 
 quickstart: $(VENV)/.installed
@@ -34,8 +34,8 @@ format: $(VENV)/.installed-dev
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-corpus: $(VENV)/.installed
-	$(PY) -m data.picture_book
+corpus:
+	@echo "the steps, with the packages that they need, are in data/picture_book/README.md"
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 requirements.in -o requirements.txt
