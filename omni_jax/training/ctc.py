@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from omni_jax.types import Media
 
-_MAX_SLOTS = 64  # 5.1 s: a longer segment has no CTC term, so that the recursion over frames stays short
+_MAX_SLOTS = 48  # 3.8 s: a longer segment has no CTC term, so that the recursion over frames stays short
 
 
 def ctc_term(logits: Float[Array, "G W U"], media: Media, subframes: int) -> Float[Array, ""]:

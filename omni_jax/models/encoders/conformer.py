@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.config import AudioEncoderConfig
 from omni_jax.nn.attention import Attention, attend
+from omni_jax.nn.banded import attend_banded
 from omni_jax.nn.cache import KVCache, Placement, init_cache, place, write_slots
 from omni_jax.nn.causal_conv import DepthwiseConv, past_and_present
 from omni_jax.nn.mlp import Linear, SwiGLU
@@ -91,7 +92,8 @@ class ConformerBlock(nnx.Module):
         self, x: Float[Array, "G A D"], angles: Rotary, segment_ids: Int[Array, "G A"], window: int
     ) -> Float[Array, "G A D"]:
         x = x + 0.5 * self.first_mlp(self.first_norm(x))
-        x = x + self.attention(self.attention_norm(x), angles, segment_ids, window=window)
+        q, k, v = self.attention.project(self.attention_norm(x), angles)
+        x = x + self.attention.output(attend_banded(q, k, v, segment_ids, window))
         past = jnp.zeros((x.shape[0], self.conv.depthwise.past, x.shape[2]), x.dtype)
         return self._after_attention(x, segment_ids, past)[0]
 
