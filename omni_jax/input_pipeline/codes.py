@@ -49,6 +49,10 @@ class CodeCache:
     def faded(self, clip_id: str, stop_frame: int) -> Codes:
         return np.concatenate([self.clips[clip_id][:stop_frame], self.fades[clip_id][stop_frame]])
 
+    def lengths(self) -> dict[str, int]:
+        """Frames of each clip's recording."""
+        return {clip_id: len(codes) - TAIL_FRAMES for clip_id, codes in self.clips.items()}
+
     def save(self, directory: str | Path) -> Path:
         """Writes `codes-<start of the codec's sha256>.npz`, whole or not at all."""
         directory = Path(directory)

@@ -20,6 +20,7 @@ import soxr
 from jaxtyping import Float, Int16, UInt8
 from PIL import Image
 
+from omni_jax.input_pipeline.pauses import cut_samples, excess_silence, moved_ms
 from omni_jax.input_pipeline.records import DataError, Features, Quarantine, field, read_examples
 from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
 
@@ -140,7 +141,7 @@ def _resampled(clip: SpeechClip, sample_rate_hz: int) -> SpeechClip:
 
 def _speech_clip(features: Features) -> SpeechClip:
     text = {name: field(features, name, str) for name in ("id", "role", "kind", "voice", "text", "reply")}
-    return SpeechClip(
+    clip = SpeechClip(
         **text,
         template=field(features, "template", str),
         slot=field(features, "slot", str),
@@ -149,6 +150,16 @@ def _speech_clip(features: Features) -> SpeechClip:
         samples=_decode_audio(field(features, "audio", bytes)),
         sample_rate_hz=SPEECH_SAMPLE_RATE_HZ,
     )
+    return _with_short_pauses(clip) if clip.role == "assistant" else clip
+
+
+def _with_short_pauses(clip: SpeechClip) -> SpeechClip:
+    cuts = excess_silence(clip.samples, clip.sample_rate_hz)
+    words, phones = (
+        tuple(Span(span.text, moved_ms(span.start_ms, cuts), moved_ms(span.end_ms, cuts)) for span in spans)
+        for spans in (clip.words, clip.phones)
+    )
+    return replace(clip, samples=cut_samples(clip.samples, clip.sample_rate_hz, cuts), words=words, phones=phones)
 
 
 def _decode_audio(encoded: bytes) -> Int16[np.ndarray, "N"]:

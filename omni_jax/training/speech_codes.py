@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from omni_jax.checkpoint import params_sha256
 from omni_jax.config import Config
-from omni_jax.input_pipeline.codes import CodeCache, build_code_cache, file_name
+from omni_jax.input_pipeline.codes import CodeCache, build_code_cache, file_name, num_frames
 from omni_jax.input_pipeline.corpus import SPLITS, load_speech
 from omni_jax.input_pipeline.materials import corpus_source
 from omni_jax.models import codec
@@ -30,7 +30,7 @@ def load_or_build_code_cache(config: Config, codec_params: Any, workdir: str | P
     clips = {clip.id: clip.wav() for clip in speech if clip.role == "assistant"}
     if (directory / file_name(sha256)).exists():
         cache = CodeCache.load(directory, sha256)
-        if cache.clips.keys() == clips.keys():
+        if cache.lengths() == {clip_id: num_frames(wav) for clip_id, wav in clips.items()}:
             return cache
     began = time.monotonic()
 
