@@ -13,13 +13,11 @@ from configs.sizes import omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
-    "dialogue": 0.63,
-    "spoken_qa": 0.14,
+    "dialogue": 0.62,
+    "spoken_qa": 0.18,
     "frame_tts": 0.04,
     "caption": 0.05,
-    "text": 0.12,
-    "hear": 0.01,
-    "see": 0.01,
+    "text": 0.11,
 }
 
 
@@ -33,17 +31,17 @@ def get_config(size: str = "tiny") -> ConfigDict:
             tasks=TASKS,
             row_positions=256 if tiny else 2_048,
             rows=4 if tiny else 32,
-            audio_slots=288 if tiny else 2_048,
-            patches=320 if tiny else 2_048,
+            audio_slots=224 if tiny else 2_048,
+            patches=256 if tiny else 2_048,
             speech_positions=64 if tiny else 512,
-            max_segments=12 if tiny else 24,
+            max_segments=8 if tiny else 24,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 2e-4, warmup_steps=30 if tiny else 1_000),
         loss=LossConfig(phone=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=700 if tiny else 100_000,
+            steps=450 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=200 if tiny else 2_000,
+            checkpoint_every=150 if tiny else 2_000,
             codes_dropout=0.25,
         ),
     )

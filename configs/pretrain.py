@@ -28,7 +28,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 6e-4, warmup_steps=30 if tiny else 2_000),
         training=TrainingConfig(
-            steps=130 if tiny else 200_000,
+            steps=100 if tiny else 200_000,
             log_every=10 if tiny else 100,
             checkpoint_every=100 if tiny else 2_000,
         ),

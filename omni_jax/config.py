@@ -96,7 +96,7 @@ class AudioEncoderConfig:
 class VisionEncoderConfig:
     image_size: int = 64
     patch_size: int = 8
-    num_layers: int = 3
+    num_layers: int = 2
     embed_dim: int = 96
     num_heads: int = 4
     mlp_dim: int = 192
@@ -229,6 +229,7 @@ class LossConfig:
     turn: float = 0.2
     ctc: float = 0.3
     phone: float = 1.0  # phones of heard speech, where the corpus has timings
+    word: float = 1.0  # pieces of heard words, where the corpus has timings
     tag: float = 0.5  # names of pictures
     load_balance: float = 0.01
     router_z: float = 1e-3
@@ -282,7 +283,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class Config:
-    stage: str = "pretrain"  # codec | pretrain | align | duplex
+    stage: str = "pretrain"  # codec | pretrain | perceive | align | duplex
     size: str = "tiny"
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -295,7 +296,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        stages = ("codec", "pretrain", "align", "duplex")
+        stages = ("codec", "pretrain", "perceive", "align", "duplex")
         _require(self.stage in stages, f"stage={self.stage!r}: want one of {', '.join(stages)}")
         _require(
             (self.model.num_codebooks, self.model.codebook_size)

@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from configs import align, codec, duplex, pretrain
+from configs import align, codec, duplex, perceive, pretrain
 from configs import eval as evaluation
 from omni_jax.config import Config, EvalConfig, from_dict
 from omni_jax.errors import UserError, run_main
@@ -34,6 +34,7 @@ from omni_jax.training.stages import STAGES, is_complete, run_stage
 CONFIG_FILES: dict[str, Callable[[str], ConfigDict]] = {
     "codec": codec.get_config,
     "pretrain": pretrain.get_config,
+    "perceive": perceive.get_config,
     "align": align.get_config,
     "duplex": duplex.get_config,
 }

@@ -123,6 +123,7 @@ class Media(NamedTuple):
     ctc_weight: Float[Array, "G Z"]  # 0 where a segment has no transcript
     tags: Int[Array, "G Z W"]  # pieces that name picture z + 1 of the pool, 0-padded
     phones: Int[Array, "G 4A"]  # the phone that sounds, at 50 Hz; ABSENT where the corpus has no timings
+    words: Int[Array, "G A"]  # the piece that has just been heard, WAIT between words; ABSENT without timings
 
 
 class Batch(NamedTuple):
@@ -149,5 +150,6 @@ class ModelOutput(NamedTuple):
     turn_logits: Float[Array, "B T R"]  # R = len(TurnState)
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes
     phone_logits: Float[Array, "G 4A K"] | None
+    word_logits: Float[Array, "G A V"] | None
     tag_logits: Float[Array, "G Z V"] | None
     moe: MoEStats

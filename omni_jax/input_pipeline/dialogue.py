@@ -8,7 +8,7 @@ own echo). Recipes: arXiv:2410.00037 section 4.2, arXiv:2408.02622.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -24,9 +24,10 @@ from omni_jax.input_pipeline.phones import phone_track
 from omni_jax.input_pipeline.scene import FRAME_MS, GAP_FRAMES, Scene
 from omni_jax.input_pipeline.speech_tasks import end_frame, placed_words
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.input_pipeline.text_tasks import picture_patches
+from omni_jax.input_pipeline.text_tasks import picture_patches, with_tag
 from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes
 from omni_jax.input_pipeline.utterance import Utterance, utterance, with_pause
+from omni_jax.input_pipeline.words import word_track
 from omni_jax.types import PHONES_PER_SLOT, Control, Event, TurnState
 
 MAX_FRAMES = 150
@@ -67,7 +68,8 @@ def dialogue_example(materials: Materials, cast: Cast, key: int, rng: np.random.
     wav = scene.user + scene.echo
     if materials.augmented:
         wav = add_background(rng, wav, talkers(cast, rng))
-    return lay_out(materials, scene, wav, picture_patches(materials, picture, rng) if picture else None)
+    patches = picture_patches(materials, picture, rng) if picture else None
+    return with_tag(materials, lay_out(materials, scene, wav, patches), picture)
 
 
 def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], patches=None) -> Example:
@@ -88,7 +90,8 @@ def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], pat
         layout.picture(*patches)
     layout.text([Control.DIALOGUE]).frames(frames, materials.log_mel(wav))
     phones = phone_track(scene.phones, scene.num_frames * PHONES_PER_SLOT, 0.0, materials.phone_ids)
-    return layout.finish(features.labels(" ".join(scene.transcript)), phones)
+    example = layout.finish(features.labels(" ".join(scene.transcript)), phones)
+    return replace(example, words=word_track(scene.words, scene.num_frames, 0.0, materials.tokenizer))
 
 
 def talkers(cast: Cast, rng: np.random.Generator) -> list[Float[np.ndarray, "N"]]:

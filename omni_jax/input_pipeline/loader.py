@@ -14,6 +14,7 @@ from typing import Any
 
 import grain
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from omni_jax.config import Config
 from omni_jax.errors import UserError
@@ -29,7 +30,7 @@ from omni_jax.input_pipeline.speech_sources import (
     hear_source,
     tts_source,
 )
-from omni_jax.input_pipeline.spoken_qa import spoken_qa_source
+from omni_jax.input_pipeline.spoken_qa import spoken_qa_source, written_qa_source
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import caption_source, picture_qa_source, see_source, text_source
 from omni_jax.input_pipeline.timeline import Example
@@ -47,6 +48,7 @@ SOURCES = {
     Task.HEAR: hear_source,
     Task.SEE: see_source,
     Task.SPOKEN_QA: spoken_qa_source,
+    Task.WRITTEN_QA: written_qa_source,
 }
 WAITING_ROWS = 1  # how many examples may wait for a place, in rows of the batch: first fit looks at no more
 SHORTEST_SHUFFLE = 1024
@@ -57,6 +59,8 @@ class Loader:
     """An endless iterator of numpy batches. `get_state` is JSON-able; `set_state` goes on exactly from there."""
 
     def __init__(self, dataset: grain.IterDataset, prefetch: int):
+        # With several threads a small product waits for a core that the training step holds: 35 times as long.
+        threadpool_limits(limits=1, user_api="blas")
         prefetched = grain.experimental.ThreadPrefetchIterDataset(dataset, prefetch_buffer_size=prefetch)
         self._iterators = [iter(prefetched)]
         # Before the interpreter shuts down, at the latest: after that, closing grain's iterators is an error.

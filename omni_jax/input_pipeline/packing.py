@@ -150,6 +150,8 @@ class _PoolFiller:
             media.mel_segment_ids[pool, slot : self._slots] = self._audio_segments
             if example.phones is not None:
                 media.phones[pool, slot * PHONES_PER_SLOT : self._slots * PHONES_PER_SLOT] = example.phones
+            if example.words is not None:
+                media.words[pool, slot : self._slots] = example.words
             if 0 < len(example.labels) <= self._budget.labels:
                 media.ctc_labels[pool, self._audio_segments - 1, : len(example.labels)] = example.labels
                 media.ctc_weight[pool, self._audio_segments - 1] = 1.0
@@ -214,4 +216,5 @@ def _empty_media(budget: Budget) -> Media:
         ctc_weight=np.zeros((pools, budget.segments), np.float32),
         tags=np.zeros((pools, budget.segments, MAX_TAG_PIECES), np.int32),
         phones=np.full((pools, budget.slots * PHONES_PER_SLOT), ABSENT, np.int32),
+        words=np.full((pools, budget.slots), ABSENT, np.int32),
     )

@@ -36,6 +36,7 @@ class Scene:
         self.event = np.full(num_frames, Event.NONE, np.int32)
         self.decision = np.zeros(num_frames, bool)  # what the user does could be taken for a reason to start or stop
         self.phones: list[Span] = []  # of all that the user says
+        self.words: list[Span] = []
         self.transcript: list[str] = []
 
     def hear(self, spoken: Utterance, start_ms: int, state: TurnState, gain: float = 1.0) -> int:
@@ -58,6 +59,7 @@ class Scene:
         if state in (TurnState.BACKCHANNEL, TurnState.SIDE_TALK):
             self.decision[first_frame : last_frame + 1 + GAP_FRAMES] = True
         self.phones += [Span(p.text, p.start_ms + start_ms, p.end_ms + start_ms) for p in spoken.phones]
+        self.words += [Span(w.text, w.start_ms + start_ms, w.end_ms + start_ms) for w in spoken.words]
         self.transcript.append(spoken.clip.text)
         return last_frame
 

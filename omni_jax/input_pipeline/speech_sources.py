@@ -25,6 +25,7 @@ from omni_jax.input_pipeline.speech_tasks import (
 )
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance, utterance
+from omni_jax.input_pipeline.words import word_track
 from omni_jax.types import FRAME_LISTEN_SAMPLES, PHONES_PER_SLOT
 
 LEAD_MS = (80.0, 400.0)  # silence before and after a clip
@@ -41,19 +42,20 @@ def asr_source(materials: Materials) -> TaskSource:
         mel, spoken, lead_ms = heard_clip(materials, clips[key], rng)
         pieces, labels = materials.tokenizer.encode(spoken.clip.text), features.labels(spoken.clip.text)
         example = asr_example(mel, pieces, labels, materials.config.model.num_codebooks)
-        return with_phones(materials, example, spoken, lead_ms)
+        return with_timings(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
 
 def hear_source(materials: Materials) -> TaskSource:
     """The same, for the audio encoder alone."""
-    clips = _that_fit(materials, _heard_clips(materials), extra_ms=2 * LEAD_MS[1])
+    room_ms = _pool_ms(materials) - 2 * LEAD_MS[1]
+    clips = [clip for clip in _heard_clips(materials) if clip.duration_ms * SLOWEST <= room_ms]
 
     def build(key: int, rng: np.random.Generator) -> Example:
         mel, spoken, lead_ms = heard_clip(materials, clips[key], rng)
         example = hear_example(mel, features.labels(spoken.clip.text), materials.config.model.num_codebooks)
-        return with_phones(materials, example, spoken, lead_ms)
+        return with_timings(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -81,7 +83,7 @@ def frame_asr_source(materials: Materials) -> TaskSource:
             features.labels(spoken.clip.text),
             materials.config.model.num_codebooks,
         )
-        return with_phones(materials, example, spoken, lead_ms)
+        return with_timings(materials, example, spoken, lead_ms)
 
     return TaskSource(len(clips), build)
 
@@ -123,10 +125,11 @@ def heard_clip(
     return _mel(materials, wav, rng), spoken, lead_ms
 
 
-def with_phones(materials: Materials, example: Example, spoken: Utterance, lead_ms: float) -> Example:
-    """Adds the phones of the only utterance of an example."""
-    count = example.num_slots * PHONES_PER_SLOT
-    return replace(example, phones=phone_track(spoken.phones, count, lead_ms, materials.phone_ids))
+def with_timings(materials: Materials, example: Example, spoken: Utterance, lead_ms: float) -> Example:
+    """Adds the phones and words of the only utterance of an example."""
+    phones = phone_track(spoken.phones, example.num_slots * PHONES_PER_SLOT, lead_ms, materials.phone_ids)
+    words = word_track(spoken.words, example.num_slots, lead_ms, materials.tokenizer)
+    return replace(example, phones=phones, words=words)
 
 
 def _heard_clips(materials: Materials) -> list[SpeechClip]:
@@ -140,14 +143,18 @@ def _own_clips(materials: Materials) -> list[SpeechClip]:
 
 def _that_fit(materials: Materials, clips: list[SpeechClip], extra_ms: float) -> list[SpeechClip]:
     """Clips whose slots, and text, have room in a row."""
-    data = materials.config.data
-    room_ms = min(data.audio_slots * data.rows_per_pool, data.row_positions) * FRAME_MS
+    room_ms = min(_pool_ms(materials), materials.config.data.row_positions * FRAME_MS)
 
     def fits(clip: SpeechClip) -> bool:
         text_ms = (len(materials.tokenizer.encode(clip.text)) + PROMPT_POSITIONS) * FRAME_MS
         return clip.duration_ms * SLOWEST + extra_ms + text_ms <= room_ms
 
     return [clip for clip in clips if fits(clip)]
+
+
+def _pool_ms(materials: Materials) -> float:
+    data = materials.config.data
+    return data.audio_slots * data.rows_per_pool * FRAME_MS
 
 
 def _spoken(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> tuple[Utterance, float]:

@@ -20,3 +20,4 @@ class Task(IntEnum):
     HEAR = 9  # heard speech for the audio encoder alone (phones, CTC): it costs the transformer one position
     SEE = 10  # a picture for the vision encoder alone (tags)
     SPOKEN_QA = 11  # a spoken question on the frame grid, answered in text
+    WRITTEN_QA = 12  # the same question in writing

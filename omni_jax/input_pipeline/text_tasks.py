@@ -59,7 +59,7 @@ def caption_source(materials: Materials) -> TaskSource:
         example = caption_example(
             picture_patches(materials, picture, rng), caption, materials.config.model.num_codebooks
         )
-        return replace(example, tags=materials.tokenizer.encode(picture.label))
+        return with_tag(materials, example, picture)
 
     return TaskSource(len(pictures), build)
 
@@ -75,7 +75,7 @@ def picture_qa_source(materials: Materials) -> TaskSource:
         answer = materials.tokenizer.encode(str(rng.choice(ANSWERS)).format(with_article(picture.label)))
         patches = picture_patches(materials, picture, rng)
         example = picture_qa_example(patches, question, answer, materials.config.model.num_codebooks)
-        return replace(example, tags=materials.tokenizer.encode(picture.label))
+        return with_tag(materials, example, picture)
 
     return TaskSource(len(pictures), build)
 
@@ -87,7 +87,7 @@ def see_source(materials: Materials) -> TaskSource:
     def build(key: int, rng: np.random.Generator) -> Example:
         layout = Layout(Task.SEE, materials.config.model.num_codebooks).text([Control.IMAGE])
         example = layout.unplaced_picture(*picture_patches(materials, pictures[key], rng)).finish()
-        return replace(example, tags=materials.tokenizer.encode(pictures[key].label))
+        return with_tag(materials, example, pictures[key])
 
     return TaskSource(len(pictures), build)
 
@@ -95,6 +95,11 @@ def see_source(materials: Materials) -> TaskSource:
 def picture_patches(materials: Materials, picture: Picture, rng: np.random.Generator) -> Patches:
     image = augment.vary_picture(rng, picture.image) if materials.augmented else picture.image
     return features.patches(image, materials.config.model.vision)
+
+
+def with_tag(materials: Materials, example: Example, picture: Picture | None) -> Example:
+    """Adds the name of the picture, if there is one, as the vision encoder's own target."""
+    return example if picture is None else replace(example, tags=materials.tokenizer.encode(picture.label))
 
 
 def with_article(noun: str) -> str:

@@ -33,6 +33,7 @@ class Example:
     patch_positions: Int[Array, "P 2"]
     labels: tuple[int, ...] = ()  # CTC targets of the audio; empty where there is no transcript
     phones: Int[Array, "4A"] | None = None  # at 50 Hz; None where there are no timings
+    words: Int[Array, "A"] | None = None  # pieces by slot; None where there are no timings
     tags: tuple[int, ...] = ()  # pieces that name the picture
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -17,13 +18,14 @@ from omni_jax.models.encoders.conformer import Conformer
 from omni_jax.models.encoders.vit import ViT
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.embed import gather_pool, lookup, sum_codes
-from omni_jax.nn.param import weight
+from omni_jax.nn.param import constant, weight
 from omni_jax.parallel.sharding import ParamAxes, constrain
 from omni_jax.types import Batch, Media, Modality, ModelOutput, Timeline
 
 Params = dict[str, Any]  # nested, string keys, float32 arrays; layers stacked on a leading axis
 
 _EMBEDDING_STD = 0.1
+_COSINE_SCALE = 10.0  # of the cosines at the start
 
 
 class Omni(nnx.Module):
@@ -43,6 +45,8 @@ class Omni(nnx.Module):
         self.audio_adapter = Adapter(cfg.audio.embed_dim, dim, rngs)
         self.vision_encoder = ViT(cfg.vision, rngs, **run)
         self.vision_adapter = VisionAdapter(cfg.vision.embed_dim, dim, rngs)
+        self.word_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
+        self.tag_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
         self.transformer = Transformer(cfg.transformer, rngs)
         if not cfg.tie_text_head:
             self.text_head = weight(rngs, (dim, cfg.vocab_size), ("embed", "vocab"), dim**-0.5)
@@ -61,8 +65,9 @@ class Omni(nnx.Module):
         vad, turn = self.turn_head(hidden)
         ctc = None if encoded is None else self.audio_encoder.ctc_logits(encoded).astype(jnp.float32)
         phones = None if encoded is None else self.audio_encoder.phone_logits(encoded).astype(jnp.float32)
+        words = None if audio is None else self.piece_logits(audio, self.word_log_scale[...])
         tags = None if pictures is None else self.tag_logits(pictures, batch.media)
-        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, phones, tags, moe)
+        return ModelOutput(hidden, semantic, codes, vad, turn, ctc, phones, words, tags, moe)
 
     def encode_audio(self, media: Media) -> Float[Array, "G A I"] | None:
         if media.mel.shape[1] == 0:
@@ -77,11 +82,19 @@ class Omni(nnx.Module):
         return self.vision_adapter(self.vision_encoder(patches, media.patch_positions, media.patch_segment_ids))
 
     def tag_logits(self, pictures: Float[Array, "G S D"], media: Media) -> Float[Array, "G Z V"]:
-        """How close the mean of each picture's patches comes to each piece's embedding."""
+        """Which pieces name each picture: `piece_logits` of the mean of its patches."""
         segments = jnp.arange(1, media.tags.shape[1] + 1)
         mine = (media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == segments[None, :, None]).astype(pictures.dtype)
         mean = (mine @ pictures) / jnp.maximum(mine.sum(-1, keepdims=True), 1.0)
-        return (mean @ self.text_embedding[...].T.astype(mean.dtype)).astype(jnp.float32)
+        return self.piece_logits(mean, self.tag_log_scale[...])
+
+    def piece_logits(self, x: Float[Array, "G S D"], log_scale: Float[Array, "1"]) -> Float[Array, "G S V"]:
+        """Cosines between adapted embeddings and those of the text pieces, at a learned temperature.
+
+        As in CLIP (arXiv 2103.00020 section 2.3): the lengths of embeddings that text has shaped say nothing here.
+        """
+        cosine = _unit(x.astype(jnp.float32)) @ _unit(self.text_embedding[...]).T
+        return cosine * jnp.exp(log_scale)[None, None]
 
     def embed(
         self, timeline: Timeline, audio: Float[Array, "G A D"] | None, pictures: Float[Array, "G S D"] | None
@@ -114,6 +127,10 @@ class Omni(nnx.Module):
             jnp.take_along_axis(timeline.codes_target, index, axis=1),
         )
         return self.speech_decoder.semantic_logits(hidden, timeline.text_target), codes
+
+
+def _unit(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
 
 
 @lru_cache

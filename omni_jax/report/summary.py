@@ -11,7 +11,7 @@ from omni_jax.errors import UserError
 from omni_jax.evals.files import METRICS_FILE, RECORDS_FILE, evaluation_directory
 from omni_jax.training.metrics import read_metrics
 
-STAGES = ("codec", "pretrain", "align", "duplex")
+STAGES = ("codec", "pretrain", "perceive", "align", "duplex")
 RESOURCES_FILE = "resources.json"
 
 

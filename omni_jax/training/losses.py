@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, Int
 
 from omni_jax.config import LossConfig
 from omni_jax.training.ctc import ctc_term
-from omni_jax.types import ABSENT, Batch, Modality, ModelOutput
+from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput
 
 _CHUNK_LOGITS = 2**24  # text logits alive at once, 64 MB in float32
+_BETWEEN_WORDS_WEIGHT = 0.1
 
 Project = Callable[[Float[Array, "B t D"]], Float[Array, "B t V"]]
 
@@ -34,6 +35,8 @@ def omni_loss(
         terms["ctc"] = ctc_term(output.ctc_logits, batch.media, ctc_subframes)
     if output.phone_logits is not None:
         terms["phone"] = phone_term(output.phone_logits, batch.media.phones)
+    if output.word_logits is not None:
+        terms["word"] = word_term(output.word_logits, batch.media.words)
     if output.tag_logits is not None:
         terms["tag"] = tag_term(output.tag_logits, batch.media.tags)
     terms["load_balance"] = output.moe.load_balance_loss
@@ -47,6 +50,7 @@ def omni_loss(
         "vad": cfg.turn,
         "ctc": cfg.ctc,
         "phone": cfg.phone,
+        "word": cfg.word,
         "tag": cfg.tag,
         "load_balance": cfg.load_balance,
         "router_z": cfg.router_z,
@@ -119,6 +123,12 @@ def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Flo
 def phone_term(logits: Float[Array, "G 4A K"], phones: Int[Array, "G 4A"]) -> Float[Array, ""]:
     """Cross-entropy of the phone that sounds, where it is known."""
     return weighted_mean(_nll(logits, phones), (phones != ABSENT).astype(jnp.float32))
+
+
+def word_term(logits: Float[Array, "G A V"], words: Int[Array, "G A"]) -> Float[Array, ""]:
+    """Cross-entropy of the piece that has just been heard, where it is known; most slots are between two words."""
+    weights = jnp.where(words == Control.WAIT, _BETWEEN_WORDS_WEIGHT, 1.0)
+    return weighted_mean(_nll(logits, words), jnp.where(words == ABSENT, 0.0, weights))
 
 
 def tag_term(logits: Float[Array, "G Z V"], tags: Int[Array, "G Z W"]) -> Float[Array, ""]:

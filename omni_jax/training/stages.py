@@ -22,7 +22,8 @@ class Stage(NamedTuple):
 STAGES = {
     "codec": Stage(train_codec, needs_codec=False, follows=""),
     "pretrain": Stage(train_omni, needs_codec=False, follows=""),
-    "align": Stage(train_omni, needs_codec=True, follows="pretrain"),
+    "perceive": Stage(train_omni, needs_codec=False, follows="pretrain"),
+    "align": Stage(train_omni, needs_codec=True, follows="perceive"),
     "duplex": Stage(train_omni, needs_codec=True, follows="align"),
 }
 

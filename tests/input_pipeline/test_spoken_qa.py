@@ -7,7 +7,7 @@ import numpy as np
 from omni_jax.input_pipeline.cast import make_cast
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.materials import load_materials
-from omni_jax.input_pipeline.spoken_qa import spoken_qa_example, spoken_qa_source
+from omni_jax.input_pipeline.spoken_qa import spoken_qa_example, spoken_qa_source, written_qa_example
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import Control, Modality
 
@@ -35,12 +35,25 @@ def test_only_the_answer_is_a_target_and_it_follows_the_question(config, codes):
     assert frames.sum() == example.num_slots and (fields["text"][frames] == Control.LISTEN).all()
     assert not fields["codes_weight"].any()
     assert len(example.phones) == 4 * example.num_slots
+    heard = [piece for piece in example.words if piece > max(Control)]
+    assert heard == materials.tokenizer.encode(question.text)
+
+
+def test_the_same_question_in_writing(config, codes):
+    materials = load_materials(config, "train", codes)
+    example = written_qa_example(materials, "what comes after one", None, "two", np.random.default_rng(0))
+    encode = materials.tokenizer.encode
+    question = [Control.DIALOGUE, *encode("what comes after one"), Control.ANSWER]
+    assert example.fields["text"].tolist() == [*question, *encode("two"), Control.EOS]
+    assert (example.fields["text_weight"] > 0).sum() == len(encode("two")) + 1
+    assert example.num_slots == 0
 
 
 def test_picture_questions_show_the_picture(config, codes):
     source = spoken_qa_source(load_materials(config, "train", codes))
     built = [source.build(key, np.random.default_rng(key)) for key in range(20)]
     assert {len(example.patches) > 0 for example in built} == {True, False}
+    assert all(bool(example.tags) == (len(example.patches) > 0) for example in built)
 
 
 def test_encoder_examples_cost_one_position_and_fill_the_pools(config, codes):

@@ -119,6 +119,7 @@ def dialogue(
         ctc_weight=np.zeros((rows, 1), np.float32),
         tags=np.zeros((rows, 1, 4), np.int32),
         phones=np.full((rows, 4 * frames), -1, np.int32),
+        words=np.full((rows, frames), -1, np.int32),
     )
     speech_index = np.broadcast_to(np.arange(frame_start, length, dtype=np.int32), (rows, frames)).copy()
     return Batch(timeline, media, speech_index, np.zeros((rows, length), np.int32))

@@ -106,6 +106,7 @@ def random_media(config, rng):
         ctc_weight=weight,
         tags=rng.integers(0, model.vocab_size, (*labels.shape[:2], 4)).astype(np.int32),
         phones=rng.integers(-1, model.audio.num_phones, (rows, 4 * data.audio_slots)).astype(np.int32),
+        words=rng.integers(-1, model.vocab_size, (rows, data.audio_slots)).astype(np.int32),
     )
 
 

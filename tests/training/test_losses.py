@@ -18,8 +18,9 @@ from omni_jax.training.losses import (
     text_terms,
     turn_terms,
     weighted_mean,
+    word_term,
 )
-from omni_jax.types import ABSENT, Modality, ModelOutput, MoEStats
+from omni_jax.types import ABSENT, Control, ModelOutput, MoEStats
 from tests.training.batches import random_batch, small_config
 
 CONFIG = small_config()
@@ -51,6 +52,7 @@ def output(batch):
         turn_logits=draw(rows, length, 6),
         ctc_logits=draw(rows, slots * MODEL.audio.ctc_subframes, MODEL.audio.ctc_vocab),
         phone_logits=draw(rows, 4 * slots, MODEL.audio.num_phones),
+        word_logits=draw(rows, slots, MODEL.vocab_size),
         tag_logits=draw(rows, batch.media.tags.shape[1], MODEL.vocab_size),
         moe=MoEStats(*(jnp.ones(shape) for shape in ((), (), (2, 4), ()))),
     )
@@ -204,3 +206,12 @@ def test_tags_and_phones_count_only_where_they_are_known():
     phones = jnp.asarray([[-1, 2]])
     assert float(phone_term(jnp.zeros((1, 2, 5)), phones)) == pytest.approx(np.log(5.0), rel=1e-5)
     assert float(phone_term(jnp.zeros((1, 2, 5)), jnp.full((1, 2), -1))) == 0.0
+
+
+def test_slots_between_words_count_a_tenth_of_a_word():
+    vocab = 30
+    logits = jnp.zeros((1, 3, vocab)).at[0, 0, 21].set(2.0)
+    words = jnp.asarray([[21, int(Control.WAIT), ABSENT]])
+    said, between = np.log(np.exp(2.0) + vocab - 1) - 2.0, np.log(vocab)
+    assert float(word_term(logits, words)) == pytest.approx((said + 0.1 * between) / 1.1, rel=1e-5)
+    assert float(word_term(logits, jnp.full((1, 3), ABSENT))) == 0.0

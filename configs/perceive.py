@@ -1,0 +1,47 @@
+"""Stage 2a: the encoders alone learn to tell phones, words and things apart.
+
+python -m omni_jax.train --config=configs/perceive.py:tiny --workdir=runs/perceive \
+    --config.training.init_from=runs/pretrain
+
+Hardware: 2 CPU cores, 3 minutes for `tiny`; `small` is for one GPU and has not been trained yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.sizes import omni_config
+from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
+
+
+def get_config(size: str = "tiny") -> ConfigDict:
+    """`size`: tiny or small."""
+    tiny = size == "tiny"
+    return omni_config(
+        "perceive",
+        size,
+        data=DataConfig(
+            tasks={"hear": 0.6, "see": 0.4},
+            row_positions=32,
+            rows=4 if tiny else 64,
+            audio_slots=384 if tiny else 768,
+            patches=512 if tiny else 2_048,
+            speech_positions=0,
+            max_segments=14 if tiny else 24,
+            max_labels=64 if tiny else 128,
+        ),
+        optimizer=OptimizerConfig(learning_rate=5e-3 if tiny else 1e-3, warmup_steps=30 if tiny else 1_000),
+        loss=LossConfig(phone=1.0, word=1.0, tag=1.0, ctc=0.3),
+        training=TrainingConfig(
+            steps=600 if tiny else 50_000,
+            log_every=10 if tiny else 100,
+            checkpoint_every=200 if tiny else 2_000,
+            # Words and names stay where pretraining has put them in the space of text.
+            trainable=(
+                "audio_encoder",
+                "audio_adapter",
+                "vision_encoder",
+                "vision_adapter",
+                "word_log_scale",
+                "tag_log_scale",
+            ),
+        ),
+    )
