@@ -70,7 +70,7 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
     check_size(size)
     config = Config(stage=stage, size=size, model=MODELS[size], codec=CODECS[size], **groups)
     values = to_dict(config)
-    del values["codec_training"], values["codec"]
+    del values["codec_training"], values["codec"], values["model"]["transformer"]["variant"]
     return _config_dict(values)
 
 

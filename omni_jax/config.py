@@ -27,6 +27,31 @@ def _require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True)
+class TrunkVariant:
+    """How a published trunk differs from ours. Importing sets it; stage files leave it out."""
+
+    rotary_dim: int = 0  # the first so many of head_dim turn (GPT-J); 0 = all
+    rope_stretch: tuple[float, ...] = ()  # Llama 3.1: factor, low, high, original positions; () = none
+    learned_positions: int = 0  # > 0: so many learned positions instead of rotary ones (GPT-2)
+    norm: str = "rms"  # rms | layer, which has a mean and a bias
+    attention_biases: tuple[str, ...] = ()  # of query, key, value, out
+    mlp: str = "swiglu"  # dense layers: swiglu | gelu_tanh, two layers with biases
+    parallel_block: bool = False  # attention and feed-forward side by side on one norm (GPT-J)
+    text_head_bias: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.norm in ("rms", "layer"), f"transformer.variant.norm={self.norm!r}: want rms or layer")
+        _require(self.mlp in ("swiglu", "gelu_tanh"), f"transformer.variant.mlp={self.mlp!r}: want swiglu or gelu_tanh")
+        known = ("query", "key", "value", "out")
+        unknown = [name for name in self.attention_biases if name not in known]
+        _require(not unknown, f"transformer.variant.attention_biases has {unknown}: want some of {', '.join(known)}")
+        _require(
+            len(self.rope_stretch) in (0, 4),
+            f"transformer.variant.rope_stretch={self.rope_stretch}: want factor, low, high and original positions",
+        )
+
+
+@dataclass(frozen=True)
 class TransformerConfig:
     """The shared trunk. `num_experts = 0` makes every layer dense."""
 
@@ -47,26 +72,31 @@ class TransformerConfig:
     norm_eps: float = 1e-6
     remat: str = "none"  # none | minimal | full
     scan_layers: bool = False  # True for deep models: one compiled body; unrolled runs faster on a CPU
+    variant: TrunkVariant = field(default_factory=TrunkVariant)
 
     def __post_init__(self) -> None:
         _require(
             self.num_heads % self.num_kv_heads == 0,
             f"transformer.num_heads={self.num_heads} must be a multiple of num_kv_heads={self.num_kv_heads}",
         )
-        _require(
-            sum(self.rope_sections) * 2 == self.head_dim,
-            f"transformer.rope_sections={self.rope_sections} must sum to head_dim/2={self.head_dim // 2}",
-        )
+        self._check_positions()
+        for name, value, wanted in (
+            ("remat", self.remat, ("none", "minimal", "full")),
+            ("moe_dispatch", self.moe_dispatch, ("dense", "sorted")),
+        ):
+            _require(value in wanted, f"transformer.{name}={value!r}: want {', '.join(wanted[:-1])} or {wanted[-1]}")
         _require(
             self.num_experts == 0 or self.experts_per_token <= self.num_experts,
             f"transformer.experts_per_token={self.experts_per_token} exceeds num_experts={self.num_experts}",
         )
+
+    def _check_positions(self) -> None:
+        variant = self.variant
+        rotary_dim = variant.rotary_dim or self.head_dim
         _require(
-            self.remat in ("none", "minimal", "full"), f"transformer.remat={self.remat!r}: want none, minimal or full"
-        )
-        _require(
-            self.moe_dispatch in ("dense", "sorted"),
-            f"transformer.moe_dispatch={self.moe_dispatch!r}: want dense or sorted",
+            bool(variant.learned_positions) or sum(self.rope_sections) * 2 == rotary_dim <= self.head_dim,
+            f"transformer.rope_sections={self.rope_sections} must sum to "
+            f"{'rotary_dim' if variant.rotary_dim else 'head_dim'}/2={rotary_dim // 2}, at most half of head_dim",
         )
         _, height, width = self.rope_sections
         _require(

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from omni_jax.config import ModelConfig
+from omni_jax.models import binding
 from omni_jax.models.adapters import PATCHES_PER_TOKEN, Adapter, VisionAdapter
+from omni_jax.models.binding import Params
 from omni_jax.models.decoders import DepthTransformer, TurnHead
 from omni_jax.models.encoders.conformer import Conformer
 from omni_jax.models.encoders.vit import ViT
+from omni_jax.models.language import TextHead
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.embed import gather_pool, lookup, sum_codes
 from omni_jax.nn.param import constant, weight
-from omni_jax.parallel.sharding import ParamAxes, constrain
+from omni_jax.parallel.sharding import constrain
 from omni_jax.types import Batch, Media, Modality, ModelOutput, Timeline
-
-Params = dict[str, Any]  # nested, string keys, float32 arrays; layers stacked on a leading axis
 
 _EMBEDDING_STD = 0.1
 _COSINE_SCALE = 10.0  # of the cosines at the start
 
 
-class Omni(nnx.Module):
+class Omni(TextHead, nnx.Module):
     """Hears, sees, reads, writes and speaks on one timeline (see docs/architecture.md)."""
 
     def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
@@ -48,8 +47,7 @@ class Omni(nnx.Module):
         self.word_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
         self.tag_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
         self.transformer = Transformer(cfg.transformer, rngs)
-        if not cfg.tie_text_head:
-            self.text_head = weight(rngs, (dim, cfg.vocab_size), ("embed", "vocab"), dim**-0.5)
+        self.make_text_head(cfg, rngs)
         self.speech_decoder = DepthTransformer(cfg, rngs)
         self.turn_head = TurnHead(dim, rngs)
 
@@ -108,11 +106,6 @@ class Omni(nnx.Module):
             x = x + gather_pool(pictures, timeline.patch_index)
         return constrain(x, "batch", "length", "embed_out")
 
-    def text_logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Next-token logits, float32."""
-        head = self.text_embedding[...].T if self.cfg.tie_text_head else self.text_head[...]
-        return (hidden @ head.astype(hidden.dtype)).astype(jnp.float32)
-
     def decode_speech(
         self, batch: Batch, hidden: Float[Array, "B T D"]
     ) -> tuple[Float[Array, "B T K"] | None, Float[Array, "B Ns Q K"] | None]:
@@ -130,33 +123,22 @@ class Omni(nnx.Module):
 
 
 def _unit(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-
-
-@lru_cache
-def _abstract(cfg: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
-    return nnx.split(nnx.eval_shape(lambda: Omni(cfg, nnx.Rngs(0))))
+    return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
 
 
 def init_params(cfg: ModelConfig, key: PRNGKeyArray | Shaped[Array, "..."]) -> Params:
     """Fresh parameters as a plain nested dict. Pure: jit it with `out_shardings` to create them in place."""
-    return nnx.to_pure_dict(nnx.state(Omni(cfg, nnx.Rngs(params=key))))
+    return binding.init_params(Omni, cfg, key)
 
 
 def param_axes(cfg: ModelConfig) -> dict[str, Any]:
     """The same tree with `ParamAxes` leaves: the logical axes and the shape of every parameter."""
-    return nnx.to_pure_dict(
-        jax.tree.map(
-            lambda variable: ParamAxes(variable.get_metadata("axes"), variable.shape),
-            _abstract(cfg)[1],
-            is_leaf=lambda node: isinstance(node, nnx.Variable),
-        )
-    )
+    return binding.param_axes(Omni, cfg)
 
 
 def bind(cfg: ModelConfig, params: Params) -> Omni:
     """The model as a module over the given parameters; costs only host time, inside `jit` none at run time."""
-    return nnx.merge(_abstract(cfg)[0], nnx.State(params))
+    return binding.bind(Omni, cfg, params)
 
 
 def apply(cfg: ModelConfig, params: Params, batch: Batch) -> ModelOutput:

@@ -1,4 +1,7 @@
-"""The trunk: pre-norm, GQA with TM-RoPE and QK-norm, first dense layers, then mixture-of-experts layers."""
+"""The trunk: pre-norm, GQA with TM-RoPE and QK-norm, first dense layers, then mixture-of-experts layers.
+
+By configuration it is also the trunk of GPT-2, GPT-J, Llama, Qwen and Mixtral (see `omni_jax/pretrained/`).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from jaxtyping import Array, Bool, Float, Int
 from omni_jax.config import TransformerConfig
 from omni_jax.nn.attention import Attention, attend
 from omni_jax.nn.cache import KVCache, init_cache, place, write_slots
-from omni_jax.nn.mlp import SwiGLU
+from omni_jax.nn.embed import lookup
+from omni_jax.nn.mlp import MLP, SwiGLU
 from omni_jax.nn.moe import MoE, RouterStats
-from omni_jax.nn.norm import RMSNorm
-from omni_jax.nn.param import run_layers, stack_layers
+from omni_jax.nn.norm import NORMS
+from omni_jax.nn.param import run_layers, stack_layers, weight
 from omni_jax.nn.rope import Rotary, rotary
 from omni_jax.parallel.sharding import constrain
 from omni_jax.types import MoEStats
@@ -23,7 +27,8 @@ class Block(nnx.Module):
 
     def __init__(self, cfg: TransformerConfig, sparse: bool, rngs: nnx.Rngs):
         residual_std = (2 * cfg.num_layers) ** -0.5
-        self.attention_norm = RMSNorm(cfg.embed_dim, cfg.norm_eps)
+        norm = NORMS[cfg.variant.norm]
+        self.attention_norm = norm(cfg.embed_dim, cfg.norm_eps)
         self.attention = Attention(
             cfg.embed_dim,
             cfg.num_heads,
@@ -31,9 +36,11 @@ class Block(nnx.Module):
             cfg.head_dim,
             rngs,
             qk_norm=cfg.qk_norm,
+            norm_eps=cfg.norm_eps,
+            biases=cfg.variant.attention_biases,
             residual_std=residual_std,
         )
-        self.mlp_norm = RMSNorm(cfg.embed_dim, cfg.norm_eps)
+        self.mlp_norm = None if cfg.variant.parallel_block else norm(cfg.embed_dim, cfg.norm_eps)
         if sparse:
             self.moe = MoE(
                 cfg.embed_dim,
@@ -44,23 +51,25 @@ class Block(nnx.Module):
                 rngs,
                 residual_std=residual_std,
             )
-        else:
+        elif cfg.variant.mlp == "swiglu":
             self.mlp = SwiGLU(cfg.embed_dim, cfg.mlp_dim, rngs, residual_std=residual_std)
+        else:
+            self.mlp = MLP(cfg.embed_dim, cfg.mlp_dim, cfg.variant.mlp, rngs, residual_std=residual_std)
 
     def __call__(
-        self, x: Float[Array, "B T D"], angles: Rotary, segment_ids: Int[Array, "B T"]
+        self, x: Float[Array, "B T D"], angles: Rotary | None, segment_ids: Int[Array, "B T"]
     ) -> tuple[Float[Array, "B T D"], RouterStats | None]:
         """A layer over whole sequences; segment 0 is padding."""
-        x = x + self.attention(self.attention_norm(x), angles, segment_ids)
-        return self.feed_forward(x, segment_ids > 0)
+        normed = self.attention_norm(x)
+        return self.feed_forward(x + self.attention(normed, angles, segment_ids), normed, segment_ids > 0)
 
     def feed_forward(
-        self, x: Float[Array, "B T D"], real: Bool[Array, "B T"]
+        self, x: Float[Array, "B T D"], normed: Float[Array, "B T D"], real: Bool[Array, "B T"]
     ) -> tuple[Float[Array, "B T D"], RouterStats | None]:
-        if hasattr(self, "moe"):
-            y, stats = self.moe(self.mlp_norm(x), real)
-            return constrain(x + y, "batch", "length", "embed_out"), stats
-        return constrain(x + self.mlp(self.mlp_norm(x)), "batch", "length", "embed_out"), None
+        """`x` has been through attention. A parallel block (GPT-J) computes from attention's own input `normed`."""
+        inputs = normed if self.mlp_norm is None else self.mlp_norm(x)
+        y, stats = self.moe(inputs, real) if hasattr(self, "moe") else (self.mlp(inputs), None)
+        return constrain(x + y, "batch", "length", "embed_out"), stats
 
 
 class Transformer(nnx.Module):
@@ -74,7 +83,9 @@ class Transformer(nnx.Module):
             self.dense = stack_layers(lambda rngs: Block(cfg, False, rngs), self.depths[0], rngs)
         if self.depths[1]:
             self.sparse = stack_layers(lambda rngs: Block(cfg, True, rngs), self.depths[1], rngs)
-        self.norm = RMSNorm(cfg.embed_dim, cfg.norm_eps)
+        self.norm = NORMS[cfg.variant.norm](cfg.embed_dim, cfg.norm_eps)
+        if cfg.variant.learned_positions:
+            self.positions = weight(rngs, (cfg.variant.learned_positions, cfg.embed_dim), ("small", "embed"), 0.02)
 
     @property
     def stacks(self) -> tuple[nnx.Module, ...]:
@@ -87,7 +98,7 @@ class Transformer(nnx.Module):
         segment_ids: Int[Array, "B T"],
     ) -> tuple[Float[Array, "B T D"], MoEStats]:
         """Normalised hidden states, and router losses summed over the expert layers."""
-        angles = rotary(position_ids, self.cfg.rope_sections, self.cfg.rope_theta)
+        x, angles = self._positioned(x, position_ids)
 
         def body(layer: Block, x: Array, _: None) -> tuple[Array, RouterStats | None]:
             return layer(x, angles, segment_ids)
@@ -111,14 +122,15 @@ class Transformer(nnx.Module):
         pinned: bool,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Goes on after what the cache holds; rows and positions without `write` leave no trace in it."""
-        angles = rotary(position_ids, self.cfg.rope_sections, self.cfg.rope_theta)
+        x, angles = self._positioned(x, position_ids)
         cache, placement = place(cache, write, pinned=pinned)
 
         def body(layer: Block, x: Array, held: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            q, k, v = layer.attention.project(layer.attention_norm(x), angles)
+            normed = layer.attention_norm(x)
+            q, k, v = layer.attention.project(normed, angles)
             keys, values = (write_slots(old, new, placement.slots) for old, new in zip(held, (k, v)))
             x = x + layer.attention.output(attend(q, keys.astype(q.dtype), values.astype(q.dtype), placement.mask))
-            return layer.feed_forward(x, write)[0], (keys, values)
+            return layer.feed_forward(x, normed, write)[0], (keys, values)
 
         done, written = 0, []
         for stack, depth in zip(self.stacks, [depth for depth in self.depths if depth]):
@@ -128,6 +140,15 @@ class Transformer(nnx.Module):
             done += depth
         keys, values = (jnp.concatenate(parts) for parts in zip(*written))
         return self.norm(x), cache._replace(keys=keys, values=values)
+
+    def _positioned(
+        self, x: Float[Array, "B T D"], position_ids: Int[Array, "B T 3"]
+    ) -> tuple[Float[Array, "B T D"], Rotary | None]:
+        """Positions either as angles for the attention or, learned, added to the input."""
+        cfg = self.cfg
+        if cfg.variant.learned_positions:
+            return x + lookup(self.positions[...].astype(x.dtype), position_ids[..., 0]), None
+        return x, rotary(position_ids, cfg.rope_sections, cfg.rope_theta, cfg.variant.rope_stretch)
 
     def _moe_stats(self, stats: RouterStats | None) -> MoEStats:
         if stats is None:

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.nn.norm import RMSNorm
-from omni_jax.nn.param import weight
+from omni_jax.nn.param import constant, weight
 from omni_jax.nn.rope import Rotary, apply_rotary
 
 QUERY_BLOCK = 512  # longer sequences attend block by block, so that the T x T logits never exist at once
@@ -94,24 +94,35 @@ class Attention(nnx.Module):
         rngs: nnx.Rngs,
         *,
         qk_norm: bool = True,
+        norm_eps: float = 1e-6,
+        biases: tuple[str, ...] = (),
         residual_std: float = 1.0,
     ):
+        """`biases`: which of query, key, value and out have one."""
         std = embed_dim**-0.5
         self.query = weight(rngs, (embed_dim, num_heads, head_dim), ("embed", "heads", "head_dim"), std)
         self.key = weight(rngs, (embed_dim, num_kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), std)
         self.value = weight(rngs, (embed_dim, num_kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), std)
         out_std = residual_std * (num_heads * head_dim) ** -0.5
         self.out = weight(rngs, (num_heads, head_dim, embed_dim), ("heads", "head_dim", "embed"), out_std)
-        self.query_norm = RMSNorm(head_dim) if qk_norm else None
-        self.key_norm = RMSNorm(head_dim) if qk_norm else None
+        self.query_norm = RMSNorm(head_dim, norm_eps) if qk_norm else None
+        self.key_norm = RMSNorm(head_dim, norm_eps) if qk_norm else None
+        if "query" in biases:
+            self.query_bias = constant((num_heads, head_dim), ("heads", "head_dim"), 0.0)
+        if "key" in biases:
+            self.key_bias = constant((num_kv_heads, head_dim), ("kv_heads", "head_dim"), 0.0)
+        if "value" in biases:
+            self.value_bias = constant((num_kv_heads, head_dim), ("kv_heads", "head_dim"), 0.0)
+        if "out" in biases:
+            self.out_bias = constant((embed_dim,), ("small",), 0.0)
 
     def project(
         self, x: Float[Array, "B T D"], angles: Rotary | None
     ) -> tuple[Float[Array, "B T H Dh"], Float[Array, "B T K Dh"], Float[Array, "B T K Dh"]]:
         """Queries and keys (normalised, rotated) and values."""
-        q = jnp.einsum("btd,dhk->bthk", x, self.query[...].astype(x.dtype))
-        k = jnp.einsum("btd,dhk->bthk", x, self.key[...].astype(x.dtype))
-        v = jnp.einsum("btd,dhk->bthk", x, self.value[...].astype(x.dtype))
+        q = self._biased("query", jnp.einsum("btd,dhk->bthk", x, self.query[...].astype(x.dtype)))
+        k = self._biased("key", jnp.einsum("btd,dhk->bthk", x, self.key[...].astype(x.dtype)))
+        v = self._biased("value", jnp.einsum("btd,dhk->bthk", x, self.value[...].astype(x.dtype)))
         if self.query_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         if angles is not None:
@@ -119,7 +130,11 @@ class Attention(nnx.Module):
         return q, k, v
 
     def output(self, attended: Float[Array, "B T H Dh"]) -> Float[Array, "B T D"]:
-        return jnp.einsum("bthk,hkd->btd", attended, self.out[...].astype(attended.dtype))
+        return self._biased("out", jnp.einsum("bthk,hkd->btd", attended, self.out[...].astype(attended.dtype)))
+
+    def _biased(self, name: str, y: Float[Array, "B T ..."]) -> Float[Array, "B T ..."]:
+        bias = getattr(self, f"{name}_bias", None)
+        return y if bias is None else y + jnp.broadcast_to(bias[...].astype(y.dtype), y.shape)
 
     def __call__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -43,3 +45,27 @@ class SwiGLU(nnx.Module):
 
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """CLIP's approximation of GELU (arXiv 1606.08415, section 2)."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {  # by the name in a configuration
+    "gelu_tanh": jax.nn.gelu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "quick_gelu": quick_gelu,
+}
+
+
+class MLP(nnx.Module):
+    """Two layers with biases (arXiv 1706.03762, section 3.3); `activation` is a key of `ACTIVATIONS`."""
+
+    def __init__(self, embed_dim: int, mlp_dim: int, activation: str, rngs: nnx.Rngs, *, residual_std: float = 1.0):
+        self.activation = activation
+        self.up = Linear(embed_dim, mlp_dim, ("embed", "mlp"), rngs, bias=True)
+        self.down = Linear(mlp_dim, embed_dim, ("mlp", "embed"), rngs, bias=True, scale=residual_std)
+
+    def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
+        return self.down(ACTIVATIONS[self.activation](self.up(x)))

@@ -29,12 +29,34 @@ def section_of_pair(sections: tuple[int, int, int]) -> np.ndarray:
     return pairs
 
 
-def rotary(position_ids: Int[Array, "B T 3"], sections: tuple[int, int, int], theta: float) -> Rotary:
-    """Angles in float32. Text and frames carry time = height = width, which makes this ordinary RoPE for them."""
+def rotary(
+    position_ids: Int[Array, "B T 3"],
+    sections: tuple[int, int, int],
+    theta: float,
+    stretch: tuple[float, ...] = (),
+) -> Rotary:
+    """Angles in float32. Text and frames carry time = height = width, which makes this ordinary RoPE for them.
+
+    `stretch`: see `stretch_frequencies`; () is none.
+    """
     pairs = section_of_pair(sections)
     frequency = theta ** (-np.arange(len(pairs), dtype=np.float32) / len(pairs))
+    if stretch:
+        frequency = stretch_frequencies(frequency, stretch)
     angle = position_ids[..., pairs].astype(jnp.float32) * jnp.asarray(frequency, jnp.float32)[None, None]
     return Rotary(jnp.cos(angle), jnp.sin(angle))
+
+
+def stretch_frequencies(frequency: np.ndarray, stretch: tuple[float, ...]) -> np.ndarray:
+    """Llama 3.1's longer context (arXiv 2407.21783, section 3.4.2, and the `rope_scaling` of its configuration).
+
+    `stretch` is (factor, low, high, original positions): pairs that turn less than `low` times within the original
+    context become `factor` times slower, those that turn more than `high` times stay, the others lie in between.
+    """
+    factor, low, high, original = stretch
+    turns = original * frequency / (2 * np.pi)
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return (frequency * (kept + (1 - kept) / factor)).astype(np.float32)
 
 
 def rotary_1d(positions: Int[Array, "B T"], head_dim: int, theta: float = 10_000.0) -> Rotary:
@@ -43,7 +65,12 @@ def rotary_1d(positions: Int[Array, "B T"], head_dim: int, theta: float = 10_000
 
 
 def apply_rotary(x: Float[Array, "B T H Dh"], angles: Rotary) -> Float[Array, "B T H Dh"]:
-    """Turns the pairs (i, i + Dh/2), the layout of Llama and Qwen weights; computes in float32."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    """Turns the pairs (i, i + R), the layout of Llama and Qwen weights; computes in float32.
+
+    Of a head wider than the R pairs, the rest passes through unchanged.
+    """
+    rotated = 2 * angles.cos.shape[-1]
+    first, second = jnp.split(x[..., :rotated].astype(jnp.float32), 2, axis=-1)
     cos, sin = angles.cos[:, :, None], angles.sin[:, :, None]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return turned if rotated == x.shape[-1] else jnp.concatenate([turned, x[..., rotated:]], axis=-1)
