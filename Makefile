@@ -14,7 +14,7 @@ FIND_PYTHON = for p in python3.13 python3.12 python3.11 python3 python; do comma
 .PHONY: help quickstart test lint format corpus lock clean
 
 help:
-	@echo "make quickstart   train codec, pretrain, align and duplex at size tiny, evaluate, write $(WORKDIR)/report.html"
+	@echo "make quickstart   train codec, pretrain, perceive, align and duplex at size tiny, evaluate, write $(WORKDIR)/report.html"
 	@echo "make test         run the tests"
 	@echo "make lint         check style (make format mends it)"
 	@echo "make corpus       where to read how the sample corpus is built (it is shipped in data/corpus)"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from configs import align, codec, duplex, pretrain, sizes
+from configs import align, codec, duplex, perceive, pretrain, sizes
 from omni_jax.config import Config, ConfigError, TransformerConfig, from_dict, to_dict
 from omni_jax.train import parse_flags, resolve
 
 GOLDEN = Path(__file__).parent / "golden"
-STAGES = {"codec": codec, "pretrain": pretrain, "align": align, "duplex": duplex}
+STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": align, "duplex": duplex}
 CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
 MAX_KEYS = 90
 FLAGS = ["train", "--config=configs/pretrain.py:tiny", "--workdir=runs/x"]

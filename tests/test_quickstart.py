@@ -28,15 +28,16 @@ def test_each_stage_starts_from_the_one_before_and_from_the_codec():
     assert sources == {
         "codec": ("", ""),
         "pretrain": ("", ""),
-        "align": ("runs/q/pretrain", "runs/q/codec"),
+        "perceive": ("runs/q/pretrain", ""),
+        "align": ("runs/q/perceive", "runs/q/codec"),
         "duplex": ("runs/q/align", "runs/q/codec"),
     }
 
 
 def test_all_omni_stages_train_the_same_model_in_every_size():
     for size in ("tiny", "small"):
-        configs = [quickstart.stage_config(stage, size, "x") for stage in ("pretrain", "align", "duplex")]
-        assert configs[0].model == configs[1].model == configs[2].model
+        configs = [quickstart.stage_config(stage, size, "x") for stage in ("pretrain", "perceive", "align", "duplex")]
+        assert all(config.model == configs[0].model for config in configs)
         codec = quickstart.stage_config("codec", size, "x").codec
         assert (codec.num_codebooks, codec.codebook_size) == (
             configs[0].model.num_codebooks,

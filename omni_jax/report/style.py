@@ -25,6 +25,8 @@ PART_COLOURS = {
     "acoustic": "#8a6fb0",
     "ctc": "#b8912f",
     "turn": "#c2513d",
+    "word": "#5b6fb5",
+    "tag": "#7a8b99",
     "mel": "#3b7ea1",
     "stft": "#8a6fb0",
     "phone": "#3a8f63",

@@ -1,4 +1,4 @@
-"""Trains the omni model for one stage: pretrain, align or duplex."""
+"""Trains the omni model for one stage: pretrain, perceive, align or duplex."""
 
 from __future__ import annotations
 
