@@ -3,6 +3,7 @@
 from omni_jax.checkpoint.checkpointer import Checkpointer, Restored
 from omni_jax.checkpoint.digest import params_sha256
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
+from omni_jax.checkpoint.parameters import save_params
 from omni_jax.checkpoint.restore import load_codec, load_manifest, load_params
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "load_manifest",
     "load_params",
     "params_sha256",
+    "save_params",
 ]

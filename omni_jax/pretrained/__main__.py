@@ -1,0 +1,75 @@
+"""Published weights in and out.
+
+python -m omni_jax.pretrained import --from=DIR --out=WORKDIR [--mesh=fsdp=4,tensor=2] [--ignore=PATTERN]
+python -m omni_jax.pretrained export --workdir=WORKDIR --family=qwen3 --out=DIR [--dtype=bfloat16]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from omni_jax.checkpoint import load_params
+from omni_jax.config import MeshConfig, from_dict
+from omni_jax.errors import UserError, run_main
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.pretrained.exporting import export_text_model
+from omni_jax.pretrained.families import TEXT_FAMILIES
+from omni_jax.pretrained.importing import import_text_model
+
+_DTYPES = ("float32", "bfloat16")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    flags = _parser().parse_args(arguments)
+    return flags.run(flags)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m omni_jax.pretrained", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="import|export")
+    reader = commands.add_parser("import", help=f"a published text model ({', '.join(TEXT_FAMILIES)}) as a workdir")
+    reader.add_argument("--from", dest="directory", required=True, help="directory with config.json and safetensors")
+    reader.add_argument("--out", required=True, help="workdir to make; training.init_from takes it")
+    reader.add_argument("--mesh", default="", help="axes as in fsdp=4,tensor=2; by default fsdp over all devices")
+    reader.add_argument("--dtype", default="float32", choices=_DTYPES, help="of the parameters")
+    reader.add_argument("--ignore", action="append", default=[], help="pattern of tensors to leave out; repeatable")
+    reader.set_defaults(run=_import)
+    writer = commands.add_parser("export", help="a workdir's text path in a published layout")
+    writer.add_argument("--workdir", required=True, help="a stage's or an import's workdir")
+    writer.add_argument("--family", required=True, choices=TEXT_FAMILIES)
+    writer.add_argument("--out", required=True, help="directory to make")
+    writer.add_argument("--dtype", default="float32", choices=_DTYPES)
+    writer.set_defaults(run=_export)
+    return parser
+
+
+def _import(flags: argparse.Namespace) -> int:
+    mesh = make_mesh(_mesh(flags.mesh))
+    report = import_text_model(flags.directory, flags.out, mesh, flags.dtype, flags.ignore)
+    print("\n".join(report.lines()))
+    print(f"start from it: --config.training.init_from={flags.out}")
+    return 0
+
+
+def _export(flags: argparse.Namespace) -> int:
+    config, params = load_params(flags.workdir)
+    directory = export_text_model(config.model, params, flags.family, flags.out, flags.dtype, flags.workdir)
+    for path in sorted(directory.iterdir()):
+        print(f"{path.stat().st_size / 1e6:9.3f} MB  {path}")
+    return 0
+
+
+def _mesh(text: str) -> MeshConfig:
+    """`fsdp=4,tensor=2` as a mesh. Raises UserError."""
+    try:
+        sizes = dict(part.split("=") for part in text.split(",") if part)
+        return from_dict(MeshConfig, {name: int(size) for name, size in sizes.items()})
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--mesh={text}: want axes with sizes, as in fsdp=4,tensor=2") from None
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,99 @@
+"""A published text model as a checkpoint of ours: checked whole, then read tensor by tensor, then written whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from omni_jax.checkpoint import save_params
+from omni_jax.config import Config, ModelConfig
+from omni_jax.errors import UserError
+from omni_jax.models import binding
+from omni_jax.models.language import LanguageModel
+from omni_jax.parallel.sharding import param_shardings
+from omni_jax.pretrained.checking import Report, check, without_prefix
+from omni_jax.pretrained.families import family_of, read_config
+from omni_jax.pretrained.paths import flatten, unflatten
+from omni_jax.pretrained.placement import fill
+from omni_jax.pretrained.tensor_files import read_headers
+
+PUBLISHED, REPORT = "published", "import_report.json"
+# What belongs to a text model besides its weights, copied as it is; never opened here.
+COPIED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "LICENSE",
+    "README.md",
+)
+
+
+class Imported(NamedTuple):
+    config: ModelConfig
+    params: dict[str, Any]  # of a LanguageModel, nested
+    report: Report
+
+
+def load_text_model(directory: str | Path, mesh: Mesh, dtype: str = "float32", ignore: Sequence[str] = ()) -> Imported:
+    """Reads a published text model straight into arrays sharded over `mesh`.
+
+    Args:
+        ignore: patterns of published tensors to leave out.
+
+    Raises:
+        UserError: an unknown architecture, a pickle, a missing or damaged file, a shape that does not fit, a tensor
+            that nothing takes. Everything is checked before the first tensor is read.
+    """
+    directory = Path(directory)
+    values = read_config(directory)
+    family = family_of(values)
+    config = family.read_config(values)
+    table, axes_tree = family.entries(config), binding.param_axes(LanguageModel, config)
+    axes = flatten(axes_tree)
+    tensors = without_prefix(read_headers(directory), family.prefix)
+    report = check(family, table, tensors, axes, ignore)
+    if report.missing:
+        raise UserError(f"{directory}: no tensor fills {', '.join(report.missing)}: is config.json another model's?")
+    shardings = flatten(param_shardings(mesh, axes_tree))
+    arrays = fill(table, tensors, axes, shardings, jnp.dtype(dtype))
+    return Imported(config, unflatten(arrays), report)
+
+
+def import_text_model(
+    directory: str | Path, out: str | Path, mesh: Mesh, dtype: str = "float32", ignore: Sequence[str] = ()
+) -> Report:
+    """Writes a workdir that `training.init_from` takes. Raises UserError, and then leaves nothing behind."""
+    directory, out = Path(directory), Path(out)
+    if out.exists():
+        raise UserError(f"{out}: exists already: remove it or give another --out")
+    loaded = load_text_model(directory, mesh, dtype, ignore)
+    try:
+        save_params(out, Config(stage="pretrain", size="imported", model=loaded.config), loaded.params)
+        copy_published(directory, out / PUBLISHED)
+        (out / REPORT).write_text(json.dumps(loaded.report._asdict(), indent=2) + "\n")
+    except BaseException as error:
+        shutil.rmtree(out, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{out}: cannot be written ({error.strerror or error}): give another --out") from None
+        raise
+    return loaded.report
+
+
+def copy_published(directory: Path, out: Path) -> None:
+    """Configuration, tokenizer and licence of a published model, so that an export can carry them on."""
+    out.mkdir(parents=True)
+    for name in COPIED:
+        if (directory / name).is_file():
+            shutil.copyfile(directory / name, out / name)

@@ -1,0 +1,55 @@
+"""The text families against `transformers` itself, in odd shapes. Runs where torch and transformers 5 are installed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from omni_jax.config import MeshConfig
+from omni_jax.models.language import greedy, logits
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.pretrained.exporting import export_text_model
+from omni_jax.pretrained.importing import load_text_model
+
+from . import published
+
+torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
+transformers = pytest.importorskip("transformers", reason="the oracle's models are transformers'")
+
+LOGITS = 1e-4
+BFLOAT16_KL = 1e-3
+ONE = make_mesh(MeshConfig(), jax.devices()[:1])
+CASES = [(family, shape) for family in published.TEXT_FAMILIES for shape in published.SHAPES]
+
+
+@pytest.mark.parametrize(("family", "shape"), CASES)
+def test_both_ways(family, shape, tmp_path):
+    model = published.text_model(family, shape, seed=3)
+    model.save_pretrained(tmp_path / "in")
+    expected = published.text_outputs(model)
+    ours = load_text_model(tmp_path / "in", ONE)
+    ids = expected["ids"].astype(np.int32)
+    np.testing.assert_allclose(logits(ours.config, ours.params, ids), expected["logits"], atol=LOGITS)
+    np.testing.assert_array_equal(greedy(ours.config, ours.params, ids, published.NEW_TOKENS), expected["said"])
+
+    out = export_text_model(ours.config, ours.params, family, tmp_path / "out")
+    loaded, info = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    before, after = model.state_dict(), loaded.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert type(loaded) is type(model)
+
+
+@pytest.mark.parametrize("family", published.TEXT_FAMILIES)
+def test_bfloat16(family, tmp_path):
+    """KL of our next-token distribution from the oracle's, both computed in bfloat16."""
+    import dataclasses
+
+    model = published.text_model(family, "golden", seed=5).to(torch.bfloat16)
+    model.save_pretrained(tmp_path / "in")
+    expected = jax.nn.log_softmax(jnp.asarray(published.text_outputs(model)["logits"]))
+    ours = load_text_model(tmp_path / "in", ONE)
+    cfg = dataclasses.replace(ours.config, compute_dtype="bfloat16")
+    ids = published.prompt(cfg.vocab_size).astype(np.int32)
+    got = jax.nn.log_softmax(logits(cfg, ours.params, ids))
+    assert float(jnp.mean(jnp.sum(jnp.exp(expected) * (expected - got), axis=-1))) < BFLOAT16_KL
