@@ -43,7 +43,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
         # The encoders' own targets stay strong, so that what they have learned is not lost to the transformer's noise.
-        loss=LossConfig(phone=2.0, tag=1.0, ctc=0.3),
+        loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
         training=TrainingConfig(
             steps=260 if tiny else 100_000,
             log_every=10 if tiny else 100,

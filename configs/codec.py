@@ -22,13 +22,13 @@ def get_config(size: str = "tiny") -> ConfigDict:
             learning_rate=3e-3 if tiny else 1e-3, warmup_steps=50, beta1=0.8, beta2=0.95, weight_decay=0.01
         ),
         codec_training=CodecTrainingConfig(
-            quantiser_start_step=240 if tiny else 20_000,
+            quantiser_start_step=180 if tiny else 20_000,
             # The last 12 % of the steps: with the discriminators a step takes almost twice as long.
-            adversarial_start_step=1_320 if tiny else 50_000,
+            adversarial_start_step=970 if tiny else 50_000,
         ),
         training=TrainingConfig(
-            steps=1_500 if tiny else 400_000,
+            steps=1_100 if tiny else 400_000,
             log_every=20 if tiny else 100,
-            checkpoint_every=500 if tiny else 5_000,
+            checkpoint_every=550 if tiny else 5_000,
         ),
     )

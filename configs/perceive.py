@@ -30,7 +30,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
             max_labels=64 if tiny else 128,
         ),
         optimizer=OptimizerConfig(learning_rate=5e-3 if tiny else 1e-3, warmup_steps=30 if tiny else 1_000),
-        loss=LossConfig(phone=1.0, word=1.0, tag=1.0, ctc=0.3),
+        loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
         training=TrainingConfig(
             steps=600 if tiny else 50_000,
             log_every=10 if tiny else 100,

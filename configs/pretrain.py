@@ -19,7 +19,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         "pretrain",
         size,
         data=DataConfig(
-            tasks={"text": 1.0},
+            tasks={"text": 0.5, "written_qa": 0.5},
             row_positions=256 if tiny else 2_048,
             rows=8 if tiny else 64,
             audio_slots=0,
@@ -28,7 +28,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 6e-4, warmup_steps=30 if tiny else 2_000),
         training=TrainingConfig(
-            steps=100 if tiny else 200_000,
+            steps=170 if tiny else 200_000,
             log_every=10 if tiny else 100,
             checkpoint_every=100 if tiny else 2_000,
         ),

@@ -16,7 +16,7 @@ from omni_jax.config import (
 
 MODELS = {
     # about 6 M parameters: trains on a laptop's CPU
-    "tiny": ModelConfig(),
+    "tiny": ModelConfig(tie_text_head=True),
     # 248 M: one GPU. Traced by a test, not yet trained.
     "small": ModelConfig(
         vocab_size=8192,

@@ -47,13 +47,15 @@ class Materials:
         """The split's clips of "user" or "assistant" at 16 kHz."""
         return [clip for clip in load_speech(self.source, self.split, LISTEN_SAMPLE_RATE_HZ) if clip.role == role]
 
-    def replies(self) -> list[SpeechClip]:
+    def assistant(self) -> list[SpeechClip]:
         """Every clip of the assistant that users of a split can get to hear; held-out users ask known things too."""
         splits = ("train",) if self.split == "train" else SPLITS
         clips = [clip for split in splits for clip in load_speech(self.source, split, LISTEN_SAMPLE_RATE_HZ)]
-        return [
-            clip for clip in clips if clip.role == "assistant" and clip.words and clip.id in self.speech_codes.clips
-        ]
+        return [clip for clip in clips if clip.role == "assistant"]
+
+    def replies(self) -> list[SpeechClip]:
+        """Those of them that can be put on a stage: with codes and word times."""
+        return [clip for clip in self.assistant() if clip.words and clip.id in self.speech_codes.clips]
 
     @cached_property
     def phone_ids(self) -> dict[str, int]:

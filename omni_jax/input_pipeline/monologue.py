@@ -22,8 +22,10 @@ DECISION_WEIGHT = 2.0
 FILL_WEIGHT = 0.4
 TRANSITION_WEIGHT = 5.0
 WORD_WEIGHT = 3.0
+# Weighted like a transition, the end of a turn wins wherever the model is unsure of its next word: replies break off.
+END_WEIGHT = 1.0
 
-TRANSITIONS = (Control.SPEAK, Control.INTERRUPT, Control.END_OF_TURN, Control.BACKCHANNEL)
+TRANSITIONS = (Control.SPEAK, Control.INTERRUPT, Control.BACKCHANNEL)
 
 
 class PlacedWord(NamedTuple):
@@ -66,6 +68,7 @@ def text_weights(text: Int[np.ndarray, "F"], decision: Bool[np.ndarray, "F"] | b
     weights = np.full(text.shape, WORD_WEIGHT, np.float32)
     weights[text == Control.LISTEN] = LISTEN_WEIGHT
     weights[np.isin(text, (Control.WAIT, Control.EPAD))] = FILL_WEIGHT
+    weights[text == Control.END_OF_TURN] = END_WEIGHT
     weights = np.where(decision, np.maximum(weights, DECISION_WEIGHT), weights)
     return np.where(np.isin(text, TRANSITIONS), TRANSITION_WEIGHT, weights).astype(np.float32)
 

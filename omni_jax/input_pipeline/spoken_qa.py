@@ -6,6 +6,8 @@ the questions. With the question in writing too it takes a fifth of that, and te
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from omni_jax.input_pipeline import features
@@ -34,8 +36,14 @@ def spoken_qa_source(materials: Materials) -> TaskSource:
 
 
 def written_qa_source(materials: Materials) -> TaskSource:
-    """The same questions as they are heard: words without punctuation."""
-    cast = make_cast(materials)
+    """The same questions as they are heard: words without punctuation. Needs no speech codes.
+
+    Without room for pictures (`data.patches` 0) those about pictures are left out.
+    """
+    cast = make_cast(materials, materials.assistant())
+    if materials.config.data.patches == 0:
+        questions = {kind: clips for kind, clips in cast.questions.items() if kind != "picture_question"}
+        cast = replace(cast, questions=questions)
 
     def build(key: int, rng: np.random.Generator) -> Example:
         question, picture, answer = _draw(cast, rng)

@@ -5,6 +5,7 @@ import numpy as np
 from omni_jax.input_pipeline import text_tasks
 from omni_jax.input_pipeline.monologue import (
     DECISION_WEIGHT,
+    END_WEIGHT,
     FILL_WEIGHT,
     LISTEN_WEIGHT,
     TRANSITION_WEIGHT,
@@ -106,7 +107,7 @@ def test_weights_of_the_own_text():
     text = np.array([L, L, S, 50, W, E, X, 51], np.int32)
     weights = text_weights(text, np.isin(np.arange(8), (1, 2, 7)))
     expected = [LISTEN_WEIGHT, DECISION_WEIGHT, TRANSITION_WEIGHT, WORD_WEIGHT]
-    expected += [FILL_WEIGHT, FILL_WEIGHT, TRANSITION_WEIGHT, max(WORD_WEIGHT, DECISION_WEIGHT)]
+    expected += [FILL_WEIGHT, FILL_WEIGHT, END_WEIGHT, max(WORD_WEIGHT, DECISION_WEIGHT)]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
