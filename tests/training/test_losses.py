@@ -20,7 +20,7 @@ from omni_jax.training.losses import (
     weighted_mean,
     word_term,
 )
-from omni_jax.types import ABSENT, Control, ModelOutput, MoEStats
+from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats
 from tests.training.batches import random_batch, small_config
 
 CONFIG = small_config()
