@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,12 @@ def write_export(
     codec_params: Mapping[str, Any],
     tokenizer_model: bytes,
     step: int,
+    write_more: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Writes everything beside `directory` and renames it. Raises UserError if it exists or the disk refuses."""
+    """Writes everything beside `directory` and renames it. Raises UserError if it exists or the disk refuses.
+
+    `write_more` may add files to the directory; they are listed in the manifest too.
+    """
     directory = Path(directory).absolute()
     if directory.exists():
         raise UserError(f"{directory}: exists already: remove it or give another --out")
@@ -37,6 +41,8 @@ def write_export(
         write_arrays(partial / CODEC, codec_params)
         (partial / CONFIG).write_text(json.dumps(to_dict(config), indent=2) + "\n")
         (partial / TOKENIZER).write_bytes(tokenizer_model)
+        if write_more is not None:
+            write_more(partial)
         facts = {
             "omni_jax": __version__,
             "step": step,

@@ -80,11 +80,12 @@ def prefill(cfg: ModelConfig, params: Params, state: StreamState, prefix: Batch)
     slots, length = int(state.cache.prefix_slots), prefix.timeline.text.shape[1]
     if length > slots:
         raise ConfigError(f"prefill: a prefix of {length} positions does not fit into prefix_slots={slots}; raise it")
-    return _prefill(cfg, params, state, prefix)
+    return read_prefix(cfg, params, state, prefix)
 
 
 @partial(jax.jit, static_argnums=0)
-def _prefill(cfg: ModelConfig, params: Params, state: StreamState, prefix: Batch) -> StreamState:
+def read_prefix(cfg: ModelConfig, params: Params, state: StreamState, prefix: Batch) -> StreamState:
+    """`prefill` without its check, which needs concrete values: what programs are traced from."""
     model, timeline = bind(cfg, params), prefix.timeline
     real = timeline.segment_ids > 0
     x = model.embed(timeline, None, model.encode_pictures(prefix.media))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from omni_jax.config import ModelConfig
 from omni_jax.errors import UserError
+from omni_jax.models.language import LanguageModel
 from omni_jax.pretrained.layout import Entry, Layout, Slot
 
 HubConfig = Mapping[str, Any]  # a published config.json
@@ -16,9 +16,10 @@ class Family(NamedTuple):
     """`read_config` and `write_config` translate config.json, `entries` is the table of names for a configuration."""
 
     name: str  # `model_type` in config.json
-    read_config: Callable[[HubConfig], ModelConfig]
-    write_config: Callable[[ModelConfig], dict[str, Any]]
-    entries: Callable[[ModelConfig], list[Entry]]
+    read_config: Callable[[HubConfig], Any]
+    write_config: Callable[[Any], dict[str, Any]]
+    entries: Callable[[Any], list[Entry]]
+    model: type = LanguageModel  # what `read_config`'s result configures
     prefix: str = ""  # that some published files have before every name and others lack; written on export
     unused: tuple[str, ...] = ()  # patterns of tensors that hold nothing learned, such as masks
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from omni_jax.checkpoint import save_params
-from omni_jax.config import Config, ModelConfig
+from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.models import binding
 from omni_jax.models.language import LanguageModel
@@ -41,13 +41,15 @@ COPIED = (
 
 
 class Imported(NamedTuple):
-    config: ModelConfig
-    params: dict[str, Any]  # of a LanguageModel, nested
+    """`params` are nested, those of the family's module that `config` describes."""
+
+    config: Any  # ModelConfig, or an encoder's
+    params: dict[str, Any]
     report: Report
 
 
-def load_text_model(directory: str | Path, mesh: Mesh, dtype: str = "float32", ignore: Sequence[str] = ()) -> Imported:
-    """Reads a published text model straight into arrays sharded over `mesh`.
+def load_model(directory: str | Path, mesh: Mesh, dtype: str = "float32", ignore: Sequence[str] = ()) -> Imported:
+    """Reads a published text model or encoder straight into arrays sharded over `mesh`.
 
     Args:
         ignore: patterns of published tensors to leave out.
@@ -60,7 +62,7 @@ def load_text_model(directory: str | Path, mesh: Mesh, dtype: str = "float32", i
     values = read_config(directory)
     family = family_of(values)
     config = family.read_config(values)
-    table, axes_tree = family.entries(config), binding.param_axes(LanguageModel, config)
+    table, axes_tree = family.entries(config), binding.param_axes(family.model, config)
     axes = flatten(axes_tree)
     tensors = without_prefix(read_headers(directory), family.prefix)
     report = check(family, table, tensors, axes, ignore)
@@ -78,7 +80,10 @@ def import_text_model(
     directory, out = Path(directory), Path(out)
     if out.exists():
         raise UserError(f"{out}: exists already: remove it or give another --out")
-    loaded = load_text_model(directory, mesh, dtype, ignore)
+    family = family_of(read_config(directory))
+    if family.model is not LanguageModel:
+        raise UserError(f"{directory}: {family.name} is an encoder, no model to train alone: read it with load_model")
+    loaded = load_model(directory, mesh, dtype, ignore)
     try:
         save_params(out, Config(stage="pretrain", size="imported", model=loaded.config), loaded.params)
         copy_published(directory, out / PUBLISHED)

@@ -6,6 +6,7 @@ shapes are checked before anything is read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -93,4 +94,30 @@ def adjacent_pairs(rotary_dim: int) -> Layout:
     return Layout(
         lambda tensor, shapes: (permuted(plain.to_ours(tensor, shapes)[0], order),),
         lambda arrays: plain.to_theirs([permuted(arrays[0], back)]),
+    )
+
+
+def convolution(rank: int) -> Layout:
+    """A `torch.nn.Conv` weight; ours is a matrix over windows, [kernel... * I, O].
+
+    rank 1: Whisper's [O, I, 3]. rank 2: square patches of RGB pictures, [O, 3, p, p].
+    """
+
+    def to_theirs(arrays: Sequence[Shaped[Array, "KI O"]]) -> Shaped[Array, "O I ..."]:
+        rows, outputs = arrays[0].shape
+        side = 3 if rank == 1 else math.isqrt(rows // 3)
+        unfolded = arrays[0].reshape(*(side,) * rank, rows // side**rank, outputs)
+        return unfolded.transpose(rank + 1, rank, *range(rank))
+
+    return Layout(
+        lambda tensor, shapes: (tensor.transpose(*range(2, 2 + rank), 1, 0).reshape(shapes[0]),),
+        to_theirs,
+    )
+
+
+def leading_row() -> Layout:
+    """A table whose first row is ours apart: [1 + N, D] as [D] and [N, D] (CLIP's class position)."""
+    return Layout(
+        lambda tensor, shapes: (tensor[0], tensor[1:]),
+        lambda arrays: jnp.concatenate([arrays[0][None], arrays[1]]),
     )

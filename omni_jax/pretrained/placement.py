@@ -34,13 +34,18 @@ def fill(
         shapes = [axes[slot.path].shape[len(slot.index) :] for slot in line.ours]
         for slot, part in zip(line.ours, line.layout.to_ours(tensors[line.theirs].read(), shapes)):
             sharding = shardings[slot.path]
-            placed = jax.device_put(np.ascontiguousarray(part), _part_sharding(sharding, len(slot.index)))
+            placed = _place(part, _part_sharding(sharding, len(slot.index)))
             if slot.path not in arrays:
                 arrays[slot.path] = _zeros(axes[slot.path].shape, dtype, sharding)()
             index = jnp.asarray(slot.index, jnp.int32)
             arrays[slot.path] = _writer(sharding, len(slot.index))(arrays[slot.path], placed, index)
             jax.block_until_ready(arrays[slot.path])  # the host's copy may go before the next one comes
     return arrays
+
+
+def _place(part: Shaped[np.ndarray, "..."], sharding: NamedSharding) -> Shaped[Array, "..."]:
+    """Copies shard by shard: `part` may be a transposed view, whose whole copy would be a second tensor on the host."""
+    return jax.make_array_from_callback(part.shape, sharding, lambda index: np.ascontiguousarray(part[index]))
 
 
 def _part_sharding(sharding: NamedSharding, indexed: int) -> NamedSharding:

@@ -10,6 +10,7 @@ import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden"
 NEW_TOKENS = 32
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 TEXT_FAMILIES = ("gpt2", "gptj", "llama", "qwen2", "qwen3", "mixtral", "qwen3_moe")
 # Golden shapes divide over a 2x2x2 mesh; the odd ones do not.
 _LLAMA = {
@@ -73,7 +74,10 @@ def text_config(family, shape):
 def text_model(family, shape, seed=0):
     import transformers
 
-    return randomise(transformers.AutoModelForCausalLM.from_config(text_config(family, shape)), seed)
+    model = transformers.AutoModelForCausalLM.from_config(text_config(family, shape))
+    if family in ("mixtral", "qwen3_moe"):
+        model.set_experts_implementation("eager")  # the grouped product wants widths that are multiples of four
+    return randomise(model, seed)
 
 
 def randomise(model, seed=0):
@@ -108,6 +112,65 @@ def text_outputs(model):
     return {"ids": ids.numpy(), "logits": logits, "said": said[:, ids.shape[1] :].numpy()}
 
 
+_TOWER = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+_PATCH = 4
+VISION_FAMILIES = ("clip", "siglip", "siglip2")
+
+
+def encoder_model(name):
+    import transformers
+
+    if name == "whisper":
+        config = transformers.WhisperConfig(
+            d_model=12, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
+            encoder_ffn_dim=20, decoder_ffn_dim=20, vocab_size=16, num_mel_bins=10, max_source_positions=12,
+            max_target_positions=8, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3,
+        )  # fmt: skip
+        return randomise(transformers.WhisperModel(config))
+    picture = {"patch_size": _PATCH} | ({"num_patches": 9} if name == "siglip2" else {"image_size": 3 * _PATCH})
+    configs = {
+        "clip": (transformers.CLIPVisionModel, transformers.CLIPVisionConfig),
+        "siglip": (transformers.SiglipVisionModel, transformers.SiglipVisionConfig),
+        "siglip2": (transformers.Siglip2VisionModel, transformers.Siglip2VisionConfig),
+    }
+    model, config = configs[name]
+    return randomise(model(config(**_TOWER, **picture)))
+
+
+def whisper_outputs(model):
+    import torch
+
+    mel = np.random.default_rng(0).standard_normal((2, 24, 10)).astype(np.float32)
+    with torch.no_grad():
+        hidden = model.encoder(torch.tensor(mel.transpose(0, 2, 1))).last_hidden_state.numpy()
+    return {"mel": mel, "hidden": hidden}
+
+
+def vision_outputs(name, model, rows=3, columns=3):
+    """Two pictures of `rows` x `columns` patches, RGB in [0, 1], and their hidden states without a class token."""
+    import torch
+
+    pixels = np.random.default_rng(0).random((2, rows * _PATCH, columns * _PATCH, 3)).astype(np.float32)
+    mean, std = (0.5, 0.5) if name != "clip" else (CLIP_MEAN, CLIP_STD)
+    normed = ((pixels - mean) / std).astype(np.float32)
+    patches = _patches(pixels)
+    with torch.no_grad():
+        if name == "siglip2":
+            shapes = torch.tensor([[rows, columns]] * 2)
+            mask = torch.ones(2, rows * columns, dtype=torch.int64)
+            output = model(torch.tensor(_patches(normed)), pixel_attention_mask=mask, spatial_shapes=shapes)
+        else:
+            output = model(torch.tensor(normed.transpose(0, 3, 1, 2)))
+    hidden = output.last_hidden_state.numpy()
+    return {"patches": patches, "hidden": hidden[:, 1:] if name == "clip" else hidden}
+
+
+def _patches(pixels):
+    count, height, width, _ = pixels.shape
+    blocks = pixels.reshape(count, height // _PATCH, _PATCH, width // _PATCH, _PATCH, 3)
+    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, _PATCH * _PATCH * 3)
+
+
 def write_golden():
     shutil.rmtree(GOLDEN, ignore_errors=True)
     for family in TEXT_FAMILIES:
@@ -115,6 +178,11 @@ def write_golden():
         model.save_pretrained(GOLDEN / family, max_shard_size="10KB" if family == "qwen3" else "1GB")
         (GOLDEN / family / "generation_config.json").unlink()
         np.savez(GOLDEN / family / "expected.npz", **text_outputs(model))
+    for name in ("whisper", *VISION_FAMILIES):
+        model = encoder_model(name)
+        model.save_pretrained(GOLDEN / name)
+        outputs = whisper_outputs(model) if name == "whisper" else vision_outputs(name, model)
+        np.savez(GOLDEN / name / "expected.npz", **outputs)
 
 
 if __name__ == "__main__":

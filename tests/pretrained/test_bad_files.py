@@ -12,7 +12,7 @@ from omni_jax.errors import UserError
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.pretrained.__main__ import main
 from omni_jax.pretrained.exporting import export_text_model
-from omni_jax.pretrained.importing import import_text_model, load_text_model
+from omni_jax.pretrained.importing import import_text_model, load_model
 
 from .published import GOLDEN
 
@@ -62,7 +62,7 @@ def test_a_config_that_does_not_fit(copy, tmp_path, values, message):
 def test_leftovers_may_be_named(copy):
     directory = copy()
     change_config(directory, num_hidden_layers=1)
-    report = load_text_model(directory, ONE, ignore=["model.layers.1.*"]).report
+    report = load_model(directory, ONE, ignore=["model.layers.1.*"]).report
     assert len(report.unused) == 11
     assert report.lines()[0] == "mapped 14, unused 11, missing 0"
 
@@ -101,7 +101,7 @@ def test_a_pickle_is_not_opened(copy, tmp_path):
 
 
 def test_a_family_that_cannot_say_it(tmp_path):
-    model = load_text_model(GOLDEN / "qwen3", ONE)
+    model = load_model(GOLDEN / "qwen3", ONE)
     with pytest.raises(UserError, match="--family=llama: cannot express this model's qk_norm"):
         export_text_model(model.config, model.params, "llama", tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -115,7 +115,7 @@ def test_the_commands_import_and_export(tmp_path, capsys):
     published = json.loads((GOLDEN / "qwen3" / "config.json").read_text())
     written = json.loads((out / "config.json").read_text())
     assert {key: written[key] for key in published} == published
-    ours, theirs = load_text_model(out, ONE).params, load_text_model(GOLDEN / "qwen3", ONE).params
+    ours, theirs = load_model(out, ONE).params, load_model(GOLDEN / "qwen3", ONE).params
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     with pytest.raises(UserError, match="exists already"):
         main(["import", f"--from={GOLDEN / 'qwen3'}", f"--out={workdir}"])

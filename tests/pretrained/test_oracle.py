@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 
 from omni_jax.config import MeshConfig
+from omni_jax.dsp import log_mel_whisper
 from omni_jax.models.language import greedy, logits
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.pretrained.exporting import export_text_model
-from omni_jax.pretrained.importing import load_text_model
+from omni_jax.pretrained.importing import load_model
 
 from . import published
+from .test_encoders import see
 
 torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
 transformers = pytest.importorskip("transformers", reason="the oracle's models are transformers'")
 
 LOGITS = 1e-4
 BFLOAT16_KL = 1e-3
+LOG_MEL = 5e-5
 ONE = make_mesh(MeshConfig(), jax.devices()[:1])
 CASES = [(family, shape) for family in published.TEXT_FAMILIES for shape in published.SHAPES]
 
@@ -27,7 +30,7 @@ def test_both_ways(family, shape, tmp_path):
     model = published.text_model(family, shape, seed=3)
     model.save_pretrained(tmp_path / "in")
     expected = published.text_outputs(model)
-    ours = load_text_model(tmp_path / "in", ONE)
+    ours = load_model(tmp_path / "in", ONE)
     ids = expected["ids"].astype(np.int32)
     np.testing.assert_allclose(logits(ours.config, ours.params, ids), expected["logits"], atol=LOGITS)
     np.testing.assert_array_equal(greedy(ours.config, ours.params, ids, published.NEW_TOKENS), expected["said"])
@@ -48,8 +51,26 @@ def test_bfloat16(family, tmp_path):
     model = published.text_model(family, "golden", seed=5).to(torch.bfloat16)
     model.save_pretrained(tmp_path / "in")
     expected = jax.nn.log_softmax(jnp.asarray(published.text_outputs(model)["logits"]))
-    ours = load_text_model(tmp_path / "in", ONE)
+    ours = load_model(tmp_path / "in", ONE)
     cfg = dataclasses.replace(ours.config, compute_dtype="bfloat16")
     ids = published.prompt(cfg.vocab_size).astype(np.int32)
     got = jax.nn.log_softmax(logits(cfg, ours.params, ids))
     assert float(jnp.mean(jnp.sum(jnp.exp(expected) * (expected - got), axis=-1))) < BFLOAT16_KL
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 3), (2, 5), (5, 1)])
+def test_siglip2_interpolates_its_positions(rows, columns, tmp_path):
+    model = published.encoder_model("siglip2")
+    model.save_pretrained(tmp_path)
+    expected = published.vision_outputs("siglip2", model, rows, columns)
+    hidden = see(load_model(tmp_path, ONE), expected["patches"], rows, columns)
+    np.testing.assert_allclose(hidden, expected["hidden"], atol=LOGITS)
+
+
+def test_log_mel_is_the_feature_extractors():
+    rng = np.random.default_rng(0)
+    wav = (0.3 * np.sin(np.arange(70_000) * 0.07) + 0.05 * rng.standard_normal(70_000)).astype(np.float32)
+    for num_mels in (80, 128):
+        extractor = transformers.WhisperFeatureExtractor(feature_size=num_mels)
+        expected = extractor(wav, sampling_rate=16_000, return_tensors="np").input_features[0].T
+        assert np.abs(np.asarray(log_mel_whisper(jnp.asarray(wav), num_mels)) - expected).max() < LOG_MEL
