@@ -48,6 +48,6 @@ def get_config(size: str = "tiny") -> ConfigDict:
             steps=260 if tiny else 100_000,
             log_every=10 if tiny else 100,
             checkpoint_every=130 if tiny else 2_000,
-            codes_dropout=0.25,
+            codes_dropout=0.7,
         ),
     )

@@ -307,7 +307,7 @@ class TrainingConfig:
     trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
     init_from: str = ""  # a workdir whose last checkpoint gives the starting parameters
     codec_from: str = ""  # the codec workdir (stages that use speech codes)
-    codes_dropout: float = 0.0  # share of positions whose own codes are hidden from the input
+    codes_dropout: float = 0.0  # share of rows whose own past codes are hidden or another row's
     tensorboard: bool = True  # metrics.jsonl is always written
 
 

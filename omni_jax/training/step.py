@@ -71,9 +71,16 @@ def train_step(
 
 
 def drop_own_codes(batch: Batch, key: jax.Array, rate: float) -> Batch:
-    """Hides the model's own past speech at a share of the positions, so that it listens to its text instead."""
+    """Makes the model's own past speech unreliable in a share of the rows: hidden in half of them, in the others
+    replaced by what another row says.
+
+    Teacher-forced codes tell which recording is being said, and so all words to come: a model that can trust them reads
+    its answer from its own speech instead of from the question, and has nothing to read when it speaks by itself.
+    """
     if rate == 0.0:
         return batch
-    timeline = batch.timeline
-    hidden = jax.random.bernoulli(key, rate, timeline.text.shape)[..., None]
-    return batch._replace(timeline=timeline._replace(codes=jnp.where(hidden, ABSENT, timeline.codes)))
+    codes = batch.timeline.codes
+    draw = jax.random.uniform(key, (codes.shape[0], 1, 1))
+    swapped = jnp.where(codes >= 0, jnp.roll(codes, 1, axis=0), ABSENT)
+    codes = jnp.where(draw < rate / 2, ABSENT, jnp.where(draw < rate, swapped, codes))
+    return batch._replace(timeline=batch.timeline._replace(codes=codes))
