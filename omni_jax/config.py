@@ -190,6 +190,14 @@ class CodecConfig:
             f"codec.stft_window={self.stft_window} is shorter than stft_hop={self.stft_hop} and would skip samples",
         )
 
+    @property
+    def hop_samples(self) -> int:
+        return 1_920  # 80 ms
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return 24_000
+
 
 @dataclass(frozen=True)
 class ModelConfig:
