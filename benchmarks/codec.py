@@ -1,6 +1,6 @@
 """Codecs on a 10 s clip: seconds of computation a second of audio, beside the transformers library on PyTorch.
 
-python benchmarks/codec.py --json=codec.json
+python -m benchmarks.codec --json=codec.json
 
 Random weights of the published shapes. Without torch and transformers only our side is measured. Also one 80 ms frame
 through the streaming decoder of `spectral`.
