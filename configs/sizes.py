@@ -1,5 +1,7 @@
 """The sizes that every stage shares, and the assembly of a stage's ConfigDict from them."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from omni_jax.config import (
@@ -10,7 +12,9 @@ from omni_jax.config import (
     DepthConfig,
     ModelConfig,
     TransformerConfig,
+    TrunkVariant,
     VisionEncoderConfig,
+    load_model_config,
     to_dict,
 )
 
@@ -62,15 +66,25 @@ def check_size(size: str) -> None:
         )
 
 
+def model_of(size: str) -> ModelConfig:
+    """The model of a size, or the one in the model.json of an imported or assembled workdir."""
+    if size.endswith(".json"):
+        return load_model_config(size)
+    check_size(size)
+    return MODELS[size]
+
+
 def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
     """A ConfigDict of an omni stage. `groups`: the config classes in which the stage differs from the defaults.
 
     The codec's configuration is not in it: it is read from training.codec_from.
     """
-    check_size(size)
-    config = Config(stage=stage, size=size, model=MODELS[size], codec=CODECS[size], **groups)
-    values = to_dict(config)
-    del values["codec_training"], values["codec"], values["model"]["transformer"]["variant"]
+    model = model_of(size)
+    codec = dataclasses.replace(CodecConfig(), num_codebooks=model.num_codebooks, codebook_size=model.codebook_size)
+    values = to_dict(Config(stage=stage, size=size, model=model, codec=codec, **groups))
+    del values["codec_training"], values["codec"]
+    if model.transformer.variant == TrunkVariant():
+        del values["model"]["transformer"]["variant"]
     return _config_dict(values)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omni_jax.errors import UserError
@@ -190,6 +192,14 @@ class CodecConfig:
             f"codec.stft_window={self.stft_window} is shorter than stft_hop={self.stft_hop} and would skip samples",
         )
 
+    @property
+    def hop_samples(self) -> int:
+        return 1_920  # 80 ms
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return 24_000
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -305,7 +315,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
-    init_from: str = ""  # a workdir whose last checkpoint gives the starting parameters
+    init_from: str = ""  # starting parameters: a workdir, or parts as PATH_PATTERN=WORKDIR,...
     codec_from: str = ""  # the codec workdir (stages that use speech codes)
     codes_dropout: float = 0.0  # share of rows whose own past codes are hidden or another row's
     tensorboard: bool = True  # metrics.jsonl is always written
@@ -410,3 +420,14 @@ def to_dict(config: Any) -> dict[str, Any]:
             value = list(value)
         out[item.name] = value
     return out
+
+
+def load_model_config(path: str) -> ModelConfig:
+    """A model.json, as imports and assemblies write it. Raises ConfigError."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not readable as a model's configuration ({error})") from None
+    return from_dict(ModelConfig, values)

@@ -11,7 +11,7 @@ SOURCES = [*PACKAGE, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 
 # A package may import the ones of lower levels. Entry points are the modules at the top of omni_jax.
 LEVELS = {
-    0: ("errors", "types", "dsp", "config"),
+    0: ("errors", "types", "dsp", "config", "codec_config"),
     1: ("parallel", "input_pipeline"),
     2: ("nn",),
     3: ("models",),
@@ -22,7 +22,12 @@ LEVELS = {
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 ENTRY_LEVEL = 8
-SIDEWAYS = {("config", "errors"), ("export", "streaming"), ("dsp", "types")}  # within one level, one way only
+SIDEWAYS = {
+    ("config", "errors"),
+    ("codec_config", "errors"),
+    ("export", "streaming"),
+    ("dsp", "types"),
+}  # within one level, one way only
 # Library -> the parts that may import it; "lazily" = inside a function.
 ONLY_IN = {
     "flax": ("nn", "models"),

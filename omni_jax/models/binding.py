@@ -12,6 +12,8 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 from omni_jax.parallel.sharding import ParamAxes
 
 Params = dict[str, Any]  # nested, string keys, float32 arrays; layers stacked on a leading axis
+# Drawing the parameters takes a second, optimising the program that draws them a quarter of a minute on a CPU.
+RUNS_ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 Model = TypeVar("Model", bound=nnx.Module)
 
 

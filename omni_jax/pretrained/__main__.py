@@ -1,6 +1,7 @@
 """Published weights in and out.
 
 python -m omni_jax.pretrained import --from=DIR --out=WORKDIR [--mesh=fsdp=4,tensor=2] [--ignore=PATTERN]
+python -m omni_jax.pretrained assemble --config=configs/align.py:tiny --text=DIR --out=WORKDIR [--mesh=...]
 python -m omni_jax.pretrained export --workdir=WORKDIR --family=qwen3 --out=DIR [--dtype=bfloat16]
 """
 
@@ -13,9 +14,11 @@ from omni_jax.checkpoint import load_params
 from omni_jax.config import MeshConfig, from_dict
 from omni_jax.errors import UserError, run_main
 from omni_jax.parallel.mesh import make_mesh
+from omni_jax.pretrained.assembling import assemble
 from omni_jax.pretrained.exporting import export_text_model
 from omni_jax.pretrained.families import TEXT_FAMILIES
-from omni_jax.pretrained.importing import import_text_model
+from omni_jax.pretrained.importing import MODEL, import_text_model
+from omni_jax.train import parse_flags
 
 _DTYPES = ("float32", "bfloat16")
 
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m omni_jax.pretrained", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="import|export")
+    commands = parser.add_subparsers(required=True, metavar="import|assemble|export")
     reader = commands.add_parser("import", help=f"a published text model ({', '.join(TEXT_FAMILIES)}) as a workdir")
     reader.add_argument("--from", dest="directory", required=True, help="directory with config.json and safetensors")
     reader.add_argument("--out", required=True, help="workdir to make; training.init_from takes it")
@@ -35,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     reader.add_argument("--dtype", default="float32", choices=_DTYPES, help="of the parameters")
     reader.add_argument("--ignore", action="append", default=[], help="pattern of tensors to leave out; repeatable")
     reader.set_defaults(run=_import)
+    joiner = commands.add_parser("assemble", help="an omni model around a published text model")
+    joiner.add_argument("--config", required=True, help="configs/<stage>.py:<size>, of which the other parts come")
+    joiner.add_argument("--text", required=True, help="directory of the published text model")
+    joiner.add_argument("--out", required=True, help="workdir to make; training.init_from takes it")
+    joiner.add_argument("--mesh", default="")
+    joiner.add_argument("--ignore", action="append", default=[])
+    joiner.set_defaults(run=_assemble)
     writer = commands.add_parser("export", help="a workdir's text path in a published layout")
     writer.add_argument("--workdir", required=True, help="a stage's or an import's workdir")
     writer.add_argument("--family", required=True, choices=TEXT_FAMILIES)
@@ -48,7 +58,15 @@ def _import(flags: argparse.Namespace) -> int:
     mesh = make_mesh(_mesh(flags.mesh))
     report = import_text_model(flags.directory, flags.out, mesh, flags.dtype, flags.ignore)
     print("\n".join(report.lines()))
-    print(f"start from it: --config.training.init_from={flags.out}")
+    print(f"take parts of it: --config.training.init_from='transformer/*={flags.out}'")
+    return 0
+
+
+def _assemble(flags: argparse.Namespace) -> int:
+    config, _ = parse_flags(["assemble", f"--config={flags.config}", f"--workdir={flags.out}"])
+    assemble(config, flags.text, flags.out, make_mesh(_mesh(flags.mesh)), flags.ignore)
+    stage = flags.config.partition(":")[0]
+    print(f"start from it: --config={stage}:{flags.out}/{MODEL} --config.training.init_from={flags.out}")
     return 0
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from omni_jax.checkpoint import save_params
-from omni_jax.config import Config
+from omni_jax.config import Config, to_dict
 from omni_jax.errors import UserError
 from omni_jax.models import binding
 from omni_jax.models.language import LanguageModel
@@ -23,7 +23,7 @@ from omni_jax.pretrained.paths import flatten, unflatten
 from omni_jax.pretrained.placement import fill
 from omni_jax.pretrained.tensor_files import read_headers
 
-PUBLISHED, REPORT = "published", "import_report.json"
+PUBLISHED, REPORT, MODEL = "published", "import_report.json", "model.json"
 # What belongs to a text model besides its weights, copied as it is; never opened here.
 COPIED = (
     "config.json",
@@ -87,6 +87,7 @@ def import_text_model(
     try:
         save_params(out, Config(stage="pretrain", size="imported", model=loaded.config), loaded.params)
         copy_published(directory, out / PUBLISHED)
+        (out / MODEL).write_text(json.dumps(to_dict(loaded.config), indent=2) + "\n")
         (out / REPORT).write_text(json.dumps(loaded.report._asdict(), indent=2) + "\n")
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)

@@ -128,7 +128,7 @@ def _parse(path: Path, header: Mapping[str, Mapping], data: int) -> Iterator[tup
             continue
         if entry["dtype"] not in DTYPES:
             raise UserError(f"{path}: {name} has dtype {entry['dtype']}, want one of {', '.join(DTYPES)}")
-        begin, end = entry["data_offsets"]
+        begin, end = (int(offset) for offset in entry["data_offsets"])
         tensor = Tensor(path, DTYPES[entry["dtype"]], tuple(int(n) for n in entry["shape"]), data + begin)
         if begin < 0 or min(tensor.shape, default=0) < 0 or end - begin != tensor.num_bytes:
             raise ValueError(f"{name}: {end - begin} bytes for shape {tensor.shape}")

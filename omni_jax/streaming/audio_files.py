@@ -47,12 +47,12 @@ def read_recording(path: str | Path, wanted_rate_hz: int = LISTEN_SAMPLE_RATE_HZ
     return Recording(np.clip(mono, -1.0, 1.0).astype(np.float32), tuple(notes))
 
 
-def write_speech(path: str | Path, wav: Float[np.ndarray, " N"]) -> None:
-    """Writes 24 kHz 16-bit mono WAV, whole or not at all. Raises UserError."""
+def write_speech(path: str | Path, wav: Float[np.ndarray, " N"], sample_rate_hz: int = SPEECH_SAMPLE_RATE_HZ) -> None:
+    """Writes 16-bit mono WAV, whole or not at all. Raises UserError."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        soundfile.write(temporary, np.clip(wav, -1.0, 1.0), SPEECH_SAMPLE_RATE_HZ, format="WAV", subtype="PCM_16")
+        soundfile.write(temporary, np.clip(wav, -1.0, 1.0), sample_rate_hz, format="WAV", subtype="PCM_16")
         os.replace(temporary, path)
     except (OSError, soundfile.LibsndfileError) as error:
         raise UserError(

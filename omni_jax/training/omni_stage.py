@@ -21,6 +21,7 @@ from omni_jax.parallel.sharding import param_shardings
 from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import make_optimizer, trainable_mask
 from omni_jax.training.speech_codes import load_or_build_code_cache
+from omni_jax.training.starting_point import parse_parts, take_parts
 from omni_jax.training.state import TrainState, fresh_state, init_state
 from omni_jax.training.step import compile_step
 from omni_jax.types import Batch
@@ -47,14 +48,16 @@ def train_omni(config: Config, workdir: Path) -> None:
 
 
 def starting_state(run: Run, mesh: Mesh, optimizer: optax.GradientTransformation, loader: Loader) -> TrainState:
-    """The workdir's last checkpoint, else the parameters of `training.init_from`, else random ones."""
+    """The workdir's last checkpoint, else `training.init_from`'s parameters or parts of them, else random ones."""
     config = run.config
     abstract = abstract_state(config, mesh, optimizer)
     if run.checkpointer.latest_step() is not None:
         return resume(run, abstract, loader)
-    if config.training.init_from:
+    parts = parse_parts(config.training.init_from)
+    if config.training.init_from and not parts:
         return fresh_state(starting_params(config), optimizer, config.seed, abstract)
-    return init_state(lambda key: omni.init_params(config.model, key), optimizer, config.seed, abstract)
+    state = init_state(lambda key: omni.init_params(config.model, key), optimizer, config.seed, abstract)
+    return state._replace(params=take_parts(state.params, parts)) if parts else state
 
 
 def with_codec(config: Config) -> tuple[Config, Any]:

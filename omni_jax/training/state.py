@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
+from omni_jax.models.binding import RUNS_ONCE
+
 
 class TrainState(NamedTuple):
     """`opt_state` is any pytree: the codec's also holds its discriminators. `key` is the run's root key."""
@@ -31,7 +33,7 @@ def init_state(
 
     key = jax.random.key(seed)
     lowered = jax.jit(create, out_shardings=_shardings(abstract)).lower(key)
-    return lowered.compile(compiler_options=_RUNS_ONCE)(key)
+    return lowered.compile(compiler_options=RUNS_ONCE)(key)
 
 
 def fresh_state(params: Any, optimizer: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
@@ -41,10 +43,6 @@ def fresh_state(params: Any, optimizer: optax.GradientTransformation, seed: int,
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(placed)
     step, key = jax.device_put((jnp.zeros((), jnp.int32), jax.random.key(seed)), (shardings.step, shardings.key))
     return TrainState(placed, opt_state, step, key)
-
-
-# Drawing the parameters takes a second, optimising the program that draws them a quarter of a minute on a CPU.
-_RUNS_ONCE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def _shardings(abstract: TrainState) -> TrainState:

@@ -81,3 +81,24 @@ def test_a_file_that_is_not_codes_is_refused(trained, tmp_path):
     for name in ("text.npz", "pickled.npz"):
         with pytest.raises(UserError, match=f"{name}: not a file of codes"):
             decode(trained[0], tmp_path / name, tmp_path / "out.wav")
+
+
+def test_a_folder_is_evaluated(trained, encoded, tmp_path):
+    """A table with a row a recording and one a codebook, and a picture a recording; one is shorter than a frame."""
+    workdir, _ = trained
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, count in (("long", 9_000), ("short", 700)):
+        soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(count), 24_000)
+    main(["evaluate", f"--workdir={workdir}", f"--folder={folder}", f"--out={tmp_path / 'report'}"])
+    table = (tmp_path / "report" / "table.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith(("| long", "| short", "| mean", "| 0 ", "| 1 "))]
+    assert len(rows) == 5 and "nan" not in table
+    assert {path.name for path in (tmp_path / "report").glob("*.png")} == {"long.png", "short.png"}
+
+
+def test_a_folder_without_recordings_is_refused(trained, tmp_path):
+    for folder, message in ((tmp_path / "none", "no such folder"), (tmp_path, "holds no recording")):
+        with pytest.raises(UserError, match=message):
+            main(["evaluate", f"--workdir={trained[0]}", f"--folder={folder}", f"--out={tmp_path / 'report'}"])

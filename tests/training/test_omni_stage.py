@@ -101,6 +101,16 @@ def test_a_stage_starts_from_another_and_frozen_groups_stay(whole, tmp_path):
     assert changed == {"audio_encoder", "audio_adapter"}
 
 
+def test_a_stage_starts_from_parts_of_another(whole, tmp_path):
+    config = small_config(init_from=f"transformer/*={whole[1]},text_*={whole[1]}")
+    run, mesh = Run(config, tmp_path, Checkpointer(tmp_path)), make_mesh(config.mesh, jax.devices()[:1])
+    params = starting_state(run, mesh, omni_optimizer(config), RepeatingLoader(config)).params
+    run.checkpointer.close()
+    jax.tree.map(np.testing.assert_array_equal, params["transformer"], whole[0]["transformer"])
+    np.testing.assert_array_equal(params["text_head"], whole[0]["text_head"])
+    assert not np.array_equal(params["speech_embedding"], whole[0]["speech_embedding"])
+
+
 def test_another_model_is_no_starting_point(whole, tmp_path):
     config = small_config(init_from=str(whole[1]))
     wider = dataclasses.replace(config.model.depth, embed_dim=64)

@@ -1,6 +1,7 @@
-"""Speech codecs: 24 kHz speech to 12.5 Hz codes and back, offline and frame by frame."""
+"""Speech codecs: speech to codes and back, offline and frame by frame, one interface for all families."""
 
 from omni_jax.models.codec.functional import (
+    AnyCodecConfig,
     bind,
     decode_codes,
     decode_step,
@@ -15,6 +16,7 @@ from omni_jax.models.codec.functional import (
 )
 
 __all__ = [
+    "AnyCodecConfig",
     "bind",
     "decode_codes",
     "decode_step",

@@ -30,7 +30,7 @@ MAX_LOG_MAGNITUDE = 5.0
 class SpectralEncoder(nnx.Module):
     """Waveform to latents. STFT windows end where their frame ends, so a frame never waits for later samples."""
 
-    algorithmic_latency_samples = 0
+    delay_frames = 0
 
     def __init__(self, cfg: CodecConfig, *, rngs: nnx.Rngs) -> None:
         self.window, self.hop = cfg.stft_window, cfg.stft_hop
@@ -124,17 +124,25 @@ class SpectralCodec(nnx.Module):
     `codebooks` are set from the quantiser's EMA statistics, never by gradients.
     """
 
+    aligned = False  # offline, too, `decode` is late by the decoder's latency
+
     def __init__(self, cfg: CodecConfig, *, rngs: nnx.Rngs) -> None:
         self.encoder = SpectralEncoder(cfg, rngs=rngs)
         self.decoder = SpectralDecoder(cfg, rngs=rngs)
         self.codebooks = nnx.Param(jnp.zeros((cfg.num_codebooks, cfg.codebook_size, cfg.latent_dim)))
         self.phone_head = nnx.Linear(cfg.latent_dim, SUBFRAMES * cfg.num_phones, rngs=rngs)
 
-    def encode(self, wav: Float[Array, "B N"], state: State) -> tuple[Int[Array, "B T Q"], State]:
+    def encode(self, wav: Float[Array, "B N"]) -> Int[Array, "B T Q"]:
+        return self.encode_step(wav, self.encoder.init_state(wav.shape[0]))[0]
+
+    def decode(self, codes: Int[Array, "B T Q"]) -> Float[Array, "B N"]:
+        return self.decode_step(codes, self.decoder.init_state(codes.shape[0]))[0]
+
+    def encode_step(self, wav: Float[Array, "B N"], state: State) -> tuple[Int[Array, "B T Q"], State]:
         latents, state = self.encoder(wav, state)
         return quantize(latents, self.codebooks[...]).codes, state
 
-    def decode(self, codes: Int[Array, "B T Q"], state: State) -> tuple[Float[Array, "B N"], State]:
+    def decode_step(self, codes: Int[Array, "B T Q"], state: State) -> tuple[Float[Array, "B N"], State]:
         wav, state = self.decoder(dequantize(codes, self.codebooks[...]), state)
         return jnp.clip(wav, -1.0, 1.0), state
 
