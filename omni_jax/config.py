@@ -256,6 +256,7 @@ class OptimizerConfig:
     beta2: float = 0.95
     weight_decay: float = 0.05
     clip_norm: float = 1.0
+    spike_factor: float = 10.0  # a step whose gradient norm or loss jumps by so much is skipped; 0 skips only NaN, Inf
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from omni_jax.checkpoint import Checkpointer, load_codec, load_params, params_sh
 from omni_jax.config import Config, ConfigError
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.models import omni
+from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.parallel.sharding import param_shardings
+from omni_jax.training.guard import new_guard
 from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import make_optimizer, trainable_mask
 from omni_jax.training.speech_codes import load_or_build_code_cache
@@ -27,7 +29,7 @@ from omni_jax.training.step import compile_step
 from omni_jax.types import Batch
 
 
-def train_omni(config: Config, workdir: Path) -> None:
+def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     """Trains to `config.training.steps`, from the workdir's last checkpoint if there is one.
 
     The speech codes come from the codec in `training.codec_from`, whose sha256 every checkpoint records.
@@ -38,8 +40,8 @@ def train_omni(config: Config, workdir: Path) -> None:
     codes = load_or_build_code_cache(config, codec_params, workdir) if has_codec else None
     mesh = make_mesh(config.mesh)
     optimizer = omni_optimizer(config)
-    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
-    run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "")
+    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
+    run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
     loader = make_loader(config, "train", codes, workdir)
     state = starting_state(run, mesh, optimizer, loader)
     train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
@@ -118,7 +120,8 @@ def abstract_state(config: Config, mesh: Mesh, optimizer: optax.GradientTransfor
         transform_non_params=placed,
         is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
-    return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key))
+    guard = jax.tree.map(placed, jax.eval_shape(new_guard))
+    return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key), guard)
 
 
 def compile_on_first_batch(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from omni_jax.config import Config
 from omni_jax.models import omni
 from omni_jax.parallel.sharding import batch_sharding
+from omni_jax.training.guard import guarded
 from omni_jax.training.losses import omni_loss
 from omni_jax.training.optimizer import learning_rate_schedule
 from omni_jax.training.state import TrainState
@@ -33,7 +35,7 @@ def compile_step(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     abstract_batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch)
     step = jax.jit(
-        lambda state, batch: train_step(config, optimizer, state, batch),
+        guarded(partial(train_step, config, optimizer), config.optimizer.spike_factor),
         out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
@@ -45,7 +47,7 @@ def compile_step(
 def train_step(
     config: Config, optimizer: optax.GradientTransformation, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """A pure function; see `compile_step`."""
+    """A pure function; `guarded` makes a bad step leave no trace."""
     batch = drop_own_codes(batch, jax.random.fold_in(state.key, state.step), config.training.codes_dropout)
 
     def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
@@ -66,8 +68,7 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, **terms, **routing, "gradient_norm": optax.tree.norm(grads)}
     metrics["learning_rate"] = learning_rate_schedule(config.optimizer, config.training.steps)(state.step)
-    metrics["skipped_steps"] = opt_state.skipped.astype(jnp.float32)
-    return TrainState(params, opt_state, state.step + 1, state.key), metrics
+    return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
 
 
 def drop_own_codes(batch: Batch, key: jax.Array, rate: float) -> Batch:
