@@ -245,6 +245,14 @@ class DataConfig:
     workers: int = 1
     prefetch: int = 4
     max_bad_fraction: float = 0.001
+    shards: int = 1  # of the stream; fixed for a run, a multiple of the processes that it may ever have
+
+    def __post_init__(self) -> None:
+        _require(
+            self.shards > 0 and self.rows % (self.shards * self.rows_per_pool) == 0,
+            f"data.shards={self.shards}: want a number whose product with rows_per_pool={self.rows_per_pool} divides "
+            f"data.rows={self.rows}",
+        )
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,10 @@ class BadSteps:
         kind = "not finite" if finished.not_finite else "a spike"
         if not is_first():
             return
-        record = finished._asdict() | {"kind": kind, "examples": batch_keys(*finished.data_states)}
+        record = finished._asdict() | {
+            "kind": kind,
+            "examples": batch_keys(*finished.data_states, self._run.config.data.shards),
+        }
         record["data_state_before"] = record.pop("data_states")[0]
         for name in ("loss", "gradient_norm"):
             record[name] = record[name] if math.isfinite(record[name]) else repr(record[name])

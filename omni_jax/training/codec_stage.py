@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from omni_jax.checkpoint import Checkpointer
-from omni_jax.config import CodecConfig, Config, OptimizerConfig
+from omni_jax.config import CodecConfig, Config, ConfigError, OptimizerConfig
 from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.input_pipeline.loader import make_codec_loader
 from omni_jax.models import codec
@@ -52,6 +52,8 @@ def train_codec_on(
     loader: Loader, config: Config, workdir: str | Path, operations: Operations | None = None
 ) -> TrainState:
     """`train_codec` on the `CodecBatch`es of a given loader."""
+    if jax.process_count() > 1:
+        raise ConfigError(f"stage codec trains in one process, here are {jax.process_count()}: start it on one host")
     mesh = make_mesh(config.mesh, jax.devices())
     optimizers = make_optimizers(config)
     operations = operations or Operations()

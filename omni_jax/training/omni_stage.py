@@ -18,11 +18,12 @@ from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.models import omni
 from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import make_mesh
-from omni_jax.parallel.sharding import param_shardings
+from omni_jax.parallel.process_rows import my_shards
+from omni_jax.parallel.sharding import batch_sharding, param_shardings
 from omni_jax.training.guard import new_guard
 from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import make_optimizer, trainable_mask
-from omni_jax.training.speech_codes import load_or_build_code_cache
+from omni_jax.training.speech_codes import shared_code_cache
 from omni_jax.training.starting_point import parse_parts, take_parts
 from omni_jax.training.state import TrainState, fresh_state, init_state
 from omni_jax.training.step import compile_step
@@ -37,12 +38,13 @@ def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     """
     config, codec_params = with_codec(config)
     has_codec = codec_params is not None
-    codes = load_or_build_code_cache(config, codec_params, workdir) if has_codec else None
+    codes = shared_code_cache(config, codec_params, workdir) if has_codec else None
     mesh = make_mesh(config.mesh)
     optimizer = omni_optimizer(config)
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
     run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
-    loader = make_loader(config, "train", codes, workdir)
+    shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.shards)
+    loader = make_loader(config, "train", codes, workdir, shards)
     state = starting_state(run, mesh, optimizer, loader)
     train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
     checkpointer.close()

@@ -52,7 +52,7 @@ def resume(run: Run, state: TrainState, loader: Loader | None) -> TrainState:
         print(f"{run.config.stage}: going on from step {manifest.step} in {run.checkpointer.directory}", flush=True)
     step = jax.device_put(np.int32(manifest.step), state.step.sharding)
     key_data = np.asarray(manifest.key_data, np.uint32)
-    key = jax.device_put(jax.random.wrap_key_data(key_data), state.key.sharding)
+    key = jax.jit(jax.random.wrap_key_data, out_shardings=state.key.sharding)(key_data)
     opt_state, guard = restored.opt_state
     return TrainState(restored.params, opt_state, step, key, guard)
 

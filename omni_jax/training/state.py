@@ -45,10 +45,13 @@ def init_state(
 def fresh_state(params: Any, optimizer: optax.GradientTransformation, seed: int, abstract: TrainState) -> TrainState:
     """A new optimizer state for given parameters, whose paths and shapes must be those of `abstract`."""
     shardings = _shardings(abstract)
-    placed = jax.device_put(params, shardings.params)
+    placed = jax.device_put(jax.tree.map(np.asarray, params), shardings.params)  # from the host: on all processes alike
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(placed)
-    rest = (np.zeros((), np.int32), jax.random.key(seed), None if abstract.guard is None else new_guard())
-    step, key, guard = jax.device_put(rest, (shardings.step, shardings.key, shardings.guard))
+
+    def rest() -> tuple[jax.Array, jax.Array, GuardState | None]:
+        return jnp.zeros((), jnp.int32), jax.random.key(seed), None if abstract.guard is None else new_guard()
+
+    step, key, guard = jax.jit(rest, out_shardings=(shardings.step, shardings.key, shardings.guard))()
     return TrainState(placed, opt_state, step, key, guard)
 
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.config import Config
 from omni_jax.models import omni
+from omni_jax.parallel.process_rows import abstract_global, on_devices
 from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.training.guard import guarded
 from omni_jax.training.losses import omni_loss
@@ -28,12 +29,12 @@ def compile_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step, compiled ahead for exactly these shapes and shardings: anything else raises instead of recompiling.
 
-    The state passed in is donated. `batch` may be numpy; it is placed on the mesh first.
+    The state passed in is donated. `batch` holds this process' rows in numpy; it is placed on the mesh first.
     """
     rows = batch_sharding(mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    abstract_batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch)
+    abstract_batch = abstract_global(batch, rows, config.data.rows)
     step = jax.jit(
         guarded(partial(train_step, config, optimizer), config.optimizer.spike_factor),
         out_shardings=(shardings, everywhere),
@@ -41,7 +42,7 @@ def compile_step(
     )
     with jax.set_mesh(mesh):
         compiled = step.lower(state, abstract_batch).compile()
-    return lambda state, batch: compiled(state, jax.device_put(batch, rows))
+    return lambda state, batch: compiled(state, on_devices(batch, rows, config.data.rows))
 
 
 def train_step(
