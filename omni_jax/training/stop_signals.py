@@ -1,4 +1,7 @@
-"""SIGTERM (the preemption notice) and Ctrl-C: finish the step, save, leave; a second one leaves at once."""
+"""SIGTERM (the preemption notice) and Ctrl-C: finish the step, save, leave; a second one leaves at once.
+
+Clusters repeat their notice, so a second SIGTERM counts only `REPEAT_S` after the first.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import os
 import signal
 import socket
 import threading
+import time
 from typing import Any
 
 from omni_jax.parallel.multihost import is_first
 
 GRACE_S = 27.0  # clusters kill 30 s after the notice
+REPEAT_S = 2.0
 
 
 class StopSignals:
@@ -52,14 +57,17 @@ class StopSignals:
         self.received = self.received or number
 
     def _listen(self) -> None:
-        heard = False
+        heard_at: float | None = None
         while data := self._receiver.recv(1):
             number = data[0]
             if number not in (signal.SIGINT, signal.SIGTERM):
                 continue
-            if heard or not self.worth_saving:
+            now = time.monotonic()
+            if heard_at is not None and number == signal.SIGTERM and now - heard_at < REPEAT_S:
+                continue
+            if heard_at is not None or not self.worth_saving:
                 os._exit(128 + number)
-            heard, self.received = True, number
+            heard_at, self.received = now, number
             if is_first():
                 print("\nstopping after this step and saving a checkpoint ...", flush=True)
             self._timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
