@@ -10,17 +10,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from omni_jax.parallel.multihost import is_first
 
 GOODPUT_FILE = "goodput.json"
 PARTS = ("startup", "compile", "data", "step", "checkpoint", "evaluation", "other", "restart", "lost")
 _WRITE_EVERY_S = 5.0
-_KEPT_STEP_TIMES = 4096  # the last ones, for percentiles
+_KEPT_STEP_TIMES = 512  # the last ones, for percentiles
 _PROCESS_BEGAN = time.time()
 
 
@@ -72,6 +76,19 @@ class Goodput:
         self._began, self._seconds, self._step_times = time.time(), {}, []
         self._start_step = self._step = step
 
+    def scalars(self) -> dict[str, float]:
+        """Shares of the wall time of all records, for TensorBoard."""
+        seconds = account([*self._earlier, self._record()])
+        total = max(sum(seconds.values()), 1e-9)
+        return {f"time_share/{part}": value / total for part, value in seconds.items()}
+
+    def line(self) -> str:
+        """One line: where the wall time went."""
+        seconds = account([*self._earlier, self._record()])
+        rest = sorted((value, part) for part, value in seconds.items() if part != "step")[::-1]
+        parts = ", ".join(f"{part} {value:.1f} s" for value, part in rest if value >= 0.05)
+        return f"{100 * goodput(seconds):.0f} % of {sum(seconds.values()):.0f} s in steps that count; {parts}"
+
     def _record(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
@@ -80,7 +97,8 @@ class Goodput:
             "start_step": self._start_step,
             "last_step": self._step,
             "seconds": {part: round(seconds, 3) for part, seconds in self._seconds.items()},
-            "step_seconds": [round(seconds, 4) for seconds in self._step_times[-512:]],
+            "peak_memory_bytes": peak_memory_bytes(),
+            "step_seconds": [round(seconds, 4) for seconds in self._step_times],
         }
 
     def _write(self) -> None:
@@ -90,6 +108,14 @@ class Goodput:
         with contextlib.suppress(OSError):  # a full disk is the checkpoints' to report
             temporary.write_text(json.dumps([*self._earlier, self._record()]) + "\n", encoding="utf-8")
             os.replace(temporary, self._path)
+
+
+def peak_memory_bytes() -> int:
+    """The most that the devices held, or this process where devices do not tell (CPU)."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    on_devices = max(values.get("peak_bytes_in_use", 0) for values in stats)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return on_devices or unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def read_attempts(workdir: Path) -> list[dict[str, Any]]:

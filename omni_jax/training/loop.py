@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from omni_jax.parallel.multihost import PeerError, Votes, gather
+from omni_jax.parallel.multihost import PeerError, Votes, gather, is_first
 from omni_jax.training.bad_steps import BadSteps, TrainingError
 from omni_jax.training.goodput import Goodput
 from omni_jax.training.profile import Profile
@@ -78,7 +78,7 @@ class _Loop:
         self._run, self._step_function, self._loader, self._prepare = run, step_function, loader, prepare
         self._step = start
         self._goodput = Goodput(run.workdir, start)
-        self._log = StepLog(run, start, examples)
+        self._log = StepLog(run, start, examples, self._goodput)
         self._saver, self._bad_steps = Saver(run), BadSteps(run)
         self._votes = Votes(len(Vote))
         self._watchdog = Watchdog(run.workdir, run.operations.stall_timeout_s)
@@ -169,6 +169,8 @@ class _Loop:
             self._bad_steps.seen(finished)
         with self._goodput.spend("checkpoint"):
             self._saver.finish()
+        if is_first():
+            print(f"{self._run.config.stage}: {self._goodput.line()}", flush=True)
 
 
 def _merged(data_state: Any) -> Any:

@@ -68,6 +68,7 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, **terms, **routing, "gradient_norm": optax.tree.norm(grads)}
+    metrics |= {f"gradient_norm/{part}": optax.tree.norm(values) for part, values in grads.items()}
     metrics["learning_rate"] = learning_rate_schedule(config.optimizer, config.training.steps)(state.step)
     return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
 

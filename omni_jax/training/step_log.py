@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from omni_jax.parallel.multihost import is_first
+from omni_jax.training.goodput import Goodput
 from omni_jax.training.metrics import MetricsWriter, read_metrics
 from omni_jax.training.progress import StageProgress
 from omni_jax.training.saving import Run
@@ -30,8 +31,8 @@ class Finished(NamedTuple):
 class StepLog:
     """Process 0 writes; every process reads the same numbers and so takes the same decisions."""
 
-    def __init__(self, run: Run, start_step: int, examples: int) -> None:
-        self._run, self._examples = run, examples
+    def __init__(self, run: Run, start_step: int, examples: int, goodput: Goodput) -> None:
+        self._run, self._examples, self._goodput = run, examples, goodput
         self._log_every, self._steps = run.config.training.log_every, run.config.training.steps
         self._held: tuple[int, dict[str, jax.Array], tuple[Any, Any]] | None = None
         self._logged: list[dict[str, float]] = []  # since the last save
@@ -93,7 +94,7 @@ class StepLog:
     def _write(self, step: int, loss: float, values: dict[str, float]) -> None:
         self._logged.append({"loss": loss, **values})
         if self._writer:
-            self._writer.write(step, loss, values, time.monotonic() - self._began)
+            self._writer.write(step, loss, values, time.monotonic() - self._began, self._goodput.scalars())
 
     def _show(self, step: int, loss: float | None) -> None:
         if self._progress:
