@@ -80,8 +80,8 @@ class Checkpointer:
             return None
         try:
             self.wait()
-        except CheckpointError as error:
-            return error
+        except Exception as error:  # whatever it was: the next save may go better
+            return error if isinstance(error, CheckpointError) else CheckpointError(f"{self.directory}: {error!r}")
         return None
 
     def latest_step(self) -> int | None:

@@ -18,7 +18,7 @@ def batch_keys(before: Any, after: Any, stride: int = 1) -> dict[str, list[int]]
         for shard, state in after["shards"].items():
             for task, keys in (batch_keys(before["shards"][shard], state, stride) or {}).items():
                 merged.setdefault(task, []).extend(keys)
-        return merged
+        return {task: sorted(keys) for task, keys in merged.items()}
     if "next" not in after:
         return None
     waited = {(task, index) for task, index in before["waiting"]}
