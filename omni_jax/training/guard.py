@@ -28,8 +28,8 @@ class GuardState(NamedTuple):
 
 
 def new_guard() -> GuardState:
-    zero, none = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.float32)
-    return GuardState(zero, zero, zero, none, none, none)
+    """All zero, each in a buffer of its own, because steps donate them."""
+    return GuardState(*(jnp.zeros((), dtype) for dtype in (jnp.int32,) * 3 + (jnp.float32,) * 3))
 
 
 def guarded(
