@@ -56,7 +56,9 @@ def starting_state(run: Run, mesh: Mesh, optimizer: optax.GradientTransformation
     config = run.config
     abstract = abstract_state(config, mesh, optimizer)
     if run.checkpointer.latest_step() is not None:
-        return resume(run, abstract, loader)
+        state = resume(run, abstract, loader)
+        if state is not abstract:  # or else every checkpoint was damaged
+            return state
     parts = parse_parts(config.training.init_from)
     if config.training.init_from and not parts:
         return fresh_state(starting_params(config), optimizer, config.seed, abstract)
