@@ -11,11 +11,12 @@ FIND_PYTHON = for p in python3.13 python3.12 python3.11 python3 python; do comma
 	'import sys; v = sys.version_info; v >= (3, 11) and v < (3, 14) or sys.exit(1); import ensurepip, venv; print(v[1], sys.executable)' \
 	2>/dev/null; done | sort -n | tail -n 1 | cut -d " " -f 2-
 
-.PHONY: help quickstart test lint format corpus lock clean
+.PHONY: help quickstart test test-faults lint format corpus lock clean
 
 help:
 	@echo "make quickstart   train codec, pretrain, perceive, align and duplex at size tiny, evaluate, write $(WORKDIR)/report.html"
 	@echo "make test         run the tests"
+	@echo "make test-faults  kill, freeze, damage and preempt small runs (some minutes)"
 	@echo "make lint         check style (make format mends it)"
 	@echo "make corpus       where to read how the sample corpus is built (it is shipped in data/corpus)"
 	@echo "make lock         write requirements*.txt again from requirements*.in (needs uv)"
@@ -24,7 +25,10 @@ quickstart: $(VENV)/.installed
 	$(PY) -m omni_jax.quickstart --workdir=$(WORKDIR)
 
 test: $(VENV)/.installed-dev
-	$(PY) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile $(TESTS)
+	$(PY) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/faults $(TESTS)
+
+test-faults: $(VENV)/.installed-dev
+	$(PY) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile tests/faults
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

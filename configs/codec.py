@@ -19,7 +19,12 @@ def get_config(size: str = "tiny") -> ConfigDict:
         size,
         data=DataConfig(rows=8 if tiny else 64),
         optimizer=OptimizerConfig(
-            learning_rate=3e-3 if tiny else 1e-3, warmup_steps=50, beta1=0.8, beta2=0.95, weight_decay=0.01
+            learning_rate=3e-3 if tiny else 1e-3,
+            warmup_steps=50,
+            beta1=0.8,
+            beta2=0.95,
+            weight_decay=0.01,
+            spike_factor=0.0,  # the loss jumps where a phase begins
         ),
         codec_training=CodecTrainingConfig(
             quantiser_start_step=180 if tiny else 20_000,

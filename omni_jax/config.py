@@ -245,6 +245,14 @@ class DataConfig:
     workers: int = 1
     prefetch: int = 4
     max_bad_fraction: float = 0.001
+    shards: int = 1  # of the stream; fixed for a run, a multiple of the processes that it may ever have
+
+    def __post_init__(self) -> None:
+        _require(
+            self.shards > 0 and self.rows % (self.shards * self.rows_per_pool) == 0,
+            f"data.shards={self.shards}: want a number whose product with rows_per_pool={self.rows_per_pool} divides "
+            f"data.rows={self.rows}",
+        )
 
 
 @dataclass(frozen=True)
@@ -256,6 +264,7 @@ class OptimizerConfig:
     beta2: float = 0.95
     weight_decay: float = 0.05
     clip_norm: float = 1.0
+    spike_factor: float = 10.0  # a step whose gradient norm or loss jumps by so much is skipped; 0 skips only NaN, Inf
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """Trains one stage, or goes on with it from the workdir's last checkpoint.
 
 python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretrain [--config.training.steps=500]
+
+More flags, for looking after a run: omni_jax/operations.py. Exit codes: launch/README.md.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,28 +20,42 @@ from ml_collections import ConfigDict, config_flags
 
 from omni_jax.config import Config, from_dict
 from omni_jax.errors import UserError, run_main
+from omni_jax.operations import Operations
+from omni_jax.parallel import multihost
 from omni_jax.training.stages import run_stage
 
 COMPILATION_CACHE = Path("~/.cache/omni_jax/xla").expanduser()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    config, workdir = parse_flags(sys.argv if arguments is None else ["train", *arguments])
+    config, workdir, operations = parse_flags(sys.argv if arguments is None else ["train", *arguments])
     use_compilation_cache()
-    run_stage(config, workdir)
-    print(f"{config.stage}: {config.training.steps} steps done, checkpoints and metrics in {workdir}")
+    multihost.initialize()
+    run_stage(config, workdir, operations)
+    if multihost.is_first():
+        print(f"{config.stage}: {config.training.steps} steps done, checkpoints and metrics in {workdir}")
     return 0
 
 
-def parse_flags(arguments: Sequence[str]) -> tuple[Config, str]:
-    """The validated config and the workdir. Raises UserError for an unknown flag, key, size or value."""
-    values, workdir = read_flags(arguments, "configs/<stage>.py:<size>")
-    return resolve(values), workdir
+def parse_flags(arguments: Sequence[str]) -> tuple[Config, str, Operations]:
+    """The validated config, the workdir, the operations. Raises UserError for an unknown flag, key, size or value."""
+    known = flags.FlagValues()
+    define = {"bool": flags.DEFINE_bool, "float": flags.DEFINE_float, "int": flags.DEFINE_integer}
+    for item in dataclasses.fields(Operations):
+        define.get(item.type, flags.DEFINE_string)(item.name, item.default, "operations.py", flag_values=known)
+    values, workdir = read_flags(arguments, "configs/<stage>.py:<size>", known)
+    operations = Operations(**{item.name: known[item.name].value for item in dataclasses.fields(Operations)})
+    return resolve(values), workdir, operations
 
 
-def read_flags(arguments: Sequence[str], wanted_config: str) -> tuple[ConfigDict, str]:
-    """The config file's values and the workdir; `wanted_config` is what errors say. Raises UserError."""
-    values = flags.FlagValues()
+def read_flags(
+    arguments: Sequence[str], wanted_config: str, values: flags.FlagValues | None = None
+) -> tuple[ConfigDict, str]:
+    """The config file's values and the workdir; `wanted_config` is what errors say. Raises UserError.
+
+    `values`: further flags, to be read too.
+    """
+    values = flags.FlagValues() if values is None else values
     config_file = config_flags.DEFINE_config_file(
         "config", help_string=wanted_config, flag_values=values, lock_config=True, sys_argv=list(arguments)
     )
@@ -67,8 +85,12 @@ def resolve(values: ConfigDict) -> Config:
 
 
 def use_compilation_cache() -> None:
-    """Lets a second run start without compiling; the cache is keyed by program, version and machine."""
-    jax.config.update("jax_compilation_cache_dir", str(COMPILATION_CACHE))
+    """Lets a second run start without compiling; the cache is keyed by program, version and machine.
+
+    In JAX_COMPILATION_CACHE_DIR where that is set (a disk that all hosts see saves a restart's compilation too).
+    """
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(COMPILATION_CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 

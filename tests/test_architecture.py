@@ -11,7 +11,7 @@ SOURCES = [*PACKAGE, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 
 # A package may import the ones of lower levels. Entry points are the modules at the top of omni_jax.
 LEVELS = {
-    0: ("errors", "types", "dsp", "config", "codec_config"),
+    0: ("errors", "types", "dsp", "config", "codec_config", "operations"),
     1: ("parallel", "input_pipeline"),
     2: ("nn",),
     3: ("models",),
@@ -25,6 +25,7 @@ ENTRY_LEVEL = 8
 SIDEWAYS = {
     ("config", "errors"),
     ("codec_config", "errors"),
+    ("operations", "errors"),
     ("export", "streaming"),
     ("dsp", "types"),
 }  # within one level, one way only

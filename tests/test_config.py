@@ -83,7 +83,9 @@ def test_a_transformer_that_cannot_be_built_is_refused():
 
 
 def test_flags_override_the_file_and_keep_their_types():
-    config, workdir = parse_flags([*FLAGS, "--config.training.steps=7", "--config.training.trainable=('text_head',)"])
+    config, workdir, _ = parse_flags(
+        [*FLAGS, "--config.training.steps=7", "--config.training.trainable=('text_head',)"]
+    )
     assert (config.training.steps, config.training.trainable, workdir) == (7, ("text_head",), "runs/x")
 
 

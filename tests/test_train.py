@@ -95,7 +95,7 @@ def test_a_corpus_that_is_not_there(capsys, tmp_path):
 
 
 def test_a_workdir_of_another_config(capsys, tmp_path):
-    config, _ = train.parse_flags(["train", "--config=configs/pretrain.py:tiny", "--workdir=x", "--config.seed=3"])
+    config, *_ = train.parse_flags(["train", "--config=configs/pretrain.py:tiny", "--workdir=x", "--config.seed=3"])
     checkpointer = Checkpointer(tmp_path)
     checkpointer.save(Manifest(1, config, (0, 1)), {"w": np.zeros(1)}, {"count": np.zeros(1)})
     checkpointer.close()

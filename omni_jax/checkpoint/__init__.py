@@ -1,6 +1,6 @@
 """Saving and restoring runs; the only home of orbax."""
 
-from omni_jax.checkpoint.checkpointer import Checkpointer, Restored
+from omni_jax.checkpoint.checkpointer import Checkpointer, NoRoomError, Restored
 from omni_jax.checkpoint.digest import params_sha256
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.checkpoint.parameters import save_params
@@ -10,6 +10,7 @@ __all__ = [
     "CheckpointError",
     "Checkpointer",
     "Manifest",
+    "NoRoomError",
     "Restored",
     "load_codec",
     "load_manifest",

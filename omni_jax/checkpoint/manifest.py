@@ -6,12 +6,14 @@ import base64
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omni_jax.config import Config, from_dict, to_dict
 from omni_jax.errors import UserError
 
-LAYOUT_VERSION = 1  # raised when the items, the parameter paths or the manifest's keys change
+LAYOUT_VERSION = 2  # raised when the items, the parameter paths or the manifest's keys change
+_READABLE_VERSIONS = (1, 2)  # the parameters of layout 1 are the same; its optimizer state is not
 
 # A run may go on with another value of these: they change neither the parameters nor what a step computes.
 RESUMABLE_KEYS = (
@@ -28,6 +30,8 @@ RESUMABLE_KEYS = (
     "data.prefetch",
     "mesh.",
 )
+
+_STRUCTURAL_KEYS = ("stage", "model.", "codec.", "codec_training.discriminator_dim", "training.trainable")
 
 
 class CheckpointError(UserError):
@@ -55,10 +59,10 @@ class Manifest:
     def from_json(cls, values: Mapping[str, Any]) -> Manifest:
         """Raises CheckpointError for a layout that this version does not read."""
         version = values.get("layout_version")
-        if version != LAYOUT_VERSION:
+        if version not in _READABLE_VERSIONS:
             raise CheckpointError(
-                f"checkpoint layout {version}, this version reads {LAYOUT_VERSION}: train again or use the version "
-                "that wrote it"
+                f"checkpoint layout {version}, this version reads up to {LAYOUT_VERSION}: train again or use the "
+                "version that wrote it"
             )
         state = values["data_state"]
         if isinstance(state, dict) and set(state) == {"base64"}:
@@ -76,6 +80,34 @@ def config_differences(saved: Config, current: Config) -> list[str]:
         for key in sorted(theirs.keys() | ours.keys())
         if theirs.get(key) != ours.get(key) and not key.startswith(RESUMABLE_KEYS)
     ]
+
+
+def require_same_run(
+    workdir: Path, manifest: Manifest, config: Config, codec_sha256: str, allow_config_change: bool
+) -> None:
+    """Raises CheckpointError where a checkpoint belongs to another run; an allowed change of config is only said."""
+    if manifest.layout_version != LAYOUT_VERSION:
+        raise CheckpointError(
+            f"{workdir} holds a run of layout {manifest.layout_version}, which this version evaluates and starts from "
+            "(training.init_from) but cannot go on with: give another --workdir"
+        )
+    differences = config_differences(manifest.config, config)
+    shown = f"{'; '.join(differences[:4])}{' ...' if len(differences) > 4 else ''}"
+    structural = [difference for difference in differences if difference.startswith(_STRUCTURAL_KEYS)]
+    if structural:
+        raise CheckpointError(f"{workdir} holds a run of another model ({shown}): give another --workdir")
+    if differences and not allow_config_change:
+        raise CheckpointError(
+            f"{workdir} holds a run of another config ({shown}): give another --workdir, the same flags, or "
+            "--allow_config_change to go on from its last checkpoint with the new values"
+        )
+    if differences:
+        print(f"{workdir}: going on with a changed config: {'; '.join(differences)}", flush=True)
+    if manifest.codec_sha256 != codec_sha256:
+        raise CheckpointError(
+            f"{workdir} was trained on the codes of codec {manifest.codec_sha256[:12] or 'none'}, "
+            f"not of {codec_sha256[:12] or 'none'}: set training.codec_from to that codec or start a new --workdir"
+        )
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

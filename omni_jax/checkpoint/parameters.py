@@ -7,7 +7,8 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from omni_jax.checkpoint.checkpointer import checkpoint_directory
+from omni_jax.checkpoint.directory import checkpoint_directory
+from omni_jax.checkpoint.integrity import write_commit, write_hashes
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.config import Config
 
@@ -22,7 +23,9 @@ def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: 
         raise CheckpointError(f"{workdir}: holds checkpoints already: give another directory")
     directory.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(step=0, config=config, key_data=(), codec_sha256=codec_sha256)
-    with ocp.CheckpointManager(directory, item_names=("params", "extra")) as manager:
-        items = {"params": ocp.args.StandardSave(params), "extra": ocp.args.JsonSave(manifest.to_json())}
-        manager.save(0, args=ocp.args.Composite(**items))
-        manager.wait_until_finished()
+    items = {"params": ocp.args.StandardSave(params), "extra": ocp.args.JsonSave(manifest.to_json())}
+    path = directory / "0"
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save(path, args=ocp.args.Composite(**items))
+    write_hashes(path, process=0, num_processes=1)
+    write_commit(path, num_processes=1, facts={"step": 0})

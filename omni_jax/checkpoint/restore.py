@@ -9,8 +9,8 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding, SingleDeviceSharding
 
-from omni_jax.checkpoint.checkpointer import checkpoint_directory
 from omni_jax.checkpoint.digest import params_sha256
+from omni_jax.checkpoint.directory import newest_whole
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.config import Config
 
@@ -20,20 +20,18 @@ def load_params(workdir: str | Path, sharding: Sharding | None = None) -> tuple[
 
     `sharding`: where every array is placed; by default the first device. Raises CheckpointError when there is none.
     """
-    with _reader(workdir) as manager:
-        step = _latest_step(manager, workdir)
-        manifest = _read_manifest(manager, step)
-        placed = sharding or SingleDeviceSharding(jax.devices()[0])
-        saved = manager.item_metadata(step)["params"]
+    path = newest_whole(workdir, ("params", "extra"))
+    placed = sharding or SingleDeviceSharding(jax.local_devices()[0])
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        saved = reader.metadata(path / "params").item_metadata
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), saved.tree)
-        params = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(abstract)))["params"]
-    return manifest.config, params
+        params = reader.restore(path / "params", args=ocp.args.StandardRestore(abstract))
+    return _read_manifest(path).config, params
 
 
 def load_manifest(workdir: str | Path) -> Manifest:
     """Step, config, codec sha256 and data state of the last whole checkpoint. Raises CheckpointError."""
-    with _reader(workdir) as manager:
-        return _read_manifest(manager, _latest_step(manager, workdir))
+    return _read_manifest(newest_whole(workdir, ("extra",)))
 
 
 def load_codec(workdir: str | Path, expected_sha256: str = "") -> tuple[Config, Any]:
@@ -50,25 +48,6 @@ def load_codec(workdir: str | Path, expected_sha256: str = "") -> tuple[Config, 
     return config, params
 
 
-def _reader(workdir: str | Path) -> ocp.CheckpointManager:
-    directory = checkpoint_directory(workdir)
-    if not directory.is_dir():
-        raise CheckpointError(f"{workdir}: no checkpoints/ in it: train the stage first or check the path")
-    options = ocp.CheckpointManagerOptions(read_only=True, create=False)
-    return ocp.CheckpointManager(
-        directory,
-        item_names=("params", "extra"),
-        item_handlers={"params": ocp.StandardCheckpointHandler(), "extra": ocp.JsonCheckpointHandler()},
-        options=options,
-    )
-
-
-def _latest_step(manager: ocp.CheckpointManager, workdir: str | Path) -> int:
-    step = manager.latest_step()
-    if step is None:
-        raise CheckpointError(f"{workdir}: no whole checkpoint in it: train the stage first")
-    return step
-
-
-def _read_manifest(manager: ocp.CheckpointManager, step: int) -> Manifest:
-    return Manifest.from_json(manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore()))["extra"])
+def _read_manifest(path: Path) -> Manifest:
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        return Manifest.from_json(reader.restore(path / "extra", args=ocp.args.JsonRestore()))

@@ -8,7 +8,7 @@ batches are bit-identical.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.dialogue import dialogue_source
 from omni_jax.input_pipeline.materials import TaskSource, corpus_source, load_materials
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
+from omni_jax.input_pipeline.shards import Shard, ShardedDataset
 from omni_jax.input_pipeline.speech_sources import (
     asr_source,
     frame_asr_source,
@@ -90,21 +91,33 @@ def _close_all(iterators: list[grain.DatasetIterator]) -> None:
 
 
 def make_loader(
-    config: Config, split: str = "train", codes: CodeCache | None = None, workdir: str | Path | None = None
+    config: Config,
+    split: str = "train",
+    codes: CodeCache | None = None,
+    workdir: str | Path | None = None,
+    shards: Sequence[int] | None = None,
 ) -> Loader:
     """Batches of the tasks in `config.data.tasks`, each with its share of the positions.
 
     Args:
       codes: the assistant's speech codes; needed by tts, frame_tts and dialogue.
       workdir: where `quarantine.jsonl` is written.
+      shards: which of the `config.data.shards` to read, ascending; by default all.
     Raises:
       UserError: an unknown task, no data for one, or data that cannot be read.
     """
     materials = load_materials(config, split, codes, workdir)
     shares = task_shares(config.data.tasks)
     datasets = {task: task_dataset(SOURCES[task](materials), task, config.seed) for task in shares}
-    packed = PackedDataset(datasets, shares, Budget.from_config(config), config.seed)
-    return Loader(packed, config.data.prefetch)
+    budget, count = Budget.from_config(config), config.data.shards
+
+    def packed(shard: int) -> PackedDataset:
+        return PackedDataset(datasets, shares, budget, config.seed, Shard(shard, count))
+
+    if count == 1:
+        return Loader(packed(0), config.data.prefetch)
+    chosen = range(count) if shards is None else shards
+    return Loader(ShardedDataset({shard: packed(shard) for shard in chosen}), config.data.prefetch)
 
 
 def make_codec_loader(config: Config, split: str = "train", workdir: str | Path | None = None) -> Loader:
@@ -153,13 +166,19 @@ def shuffled_keys(num_keys: int, seed: int) -> grain.MapDataset:
 
 
 class PackedDataset(grain.IterDataset):
-    """Packs the examples of several datasets into batches."""
+    """Packs the examples of several datasets into batches; a shard takes every `count`-th and its part of the rows."""
 
     def __init__(
-        self, datasets: Mapping[Task, grain.MapDataset], shares: Mapping[Task, float], budget: Budget, seed: int
+        self,
+        datasets: Mapping[Task, grain.MapDataset],
+        shares: Mapping[Task, float],
+        budget: Budget,
+        seed: int,
+        shard: Shard,
     ):
         super().__init__()
-        self.datasets, self.shares, self.budget, self.seed = datasets, shares, budget, seed
+        self.datasets, self.shares, self.budget, self.shard = datasets, shares, budget, shard
+        self.seeds = [seed] if shard.count == 1 else [seed, shard.index]
 
     def __iter__(self) -> PackedIterator:
         return PackedIterator(self)
@@ -171,7 +190,7 @@ class PackedIterator(grain.DatasetIterator):
     def __init__(self, dataset: PackedDataset):
         super().__init__()
         self._dataset = dataset
-        self._next = {task: 0 for task in dataset.datasets}
+        self._next = {task: dataset.shard.index for task in dataset.datasets}
         self._positions = {task: 0 for task in dataset.datasets}
         self._waiting: list[tuple[Task, int]] = []
         self._built: dict[tuple[Task, int], Example] = {}
@@ -186,7 +205,7 @@ class PackedIterator(grain.DatasetIterator):
             if not packer.place(self._example(item)):
                 self._waiting.append(item)
         self._built = {item: self._built[item] for item in self._waiting}
-        rng = np.random.default_rng([self._dataset.seed, self._batches])
+        rng = np.random.default_rng([*self._dataset.seeds, self._batches])
         self._batches += 1
         return assemble(packer, rng)
 
@@ -195,7 +214,7 @@ class PackedIterator(grain.DatasetIterator):
         shares = self._dataset.shares
         task = min(shares, key=lambda task: (self._positions[task] - shares[task] * total, task))
         item = (task, self._next[task])
-        self._next[task] += 1
+        self._next[task] += self._dataset.shard.count
         self._positions[task] += self._example(item).num_positions
         return item
 

@@ -20,7 +20,7 @@ MAX_TAG_PIECES = 4
 
 @dataclass(frozen=True)
 class Budget:
-    """What a batch can hold; slots, patches and segments are shared by the rows of one pool."""
+    """What a shard's part of a batch can hold; slots, patches and segments are shared by the rows of one pool."""
 
     rows: int
     positions: int
@@ -38,7 +38,7 @@ class Budget:
     def from_config(cls, config: Config) -> Budget:
         data, group = config.data, config.data.rows_per_pool
         return cls(
-            rows=data.rows,
+            rows=data.rows // data.shards,
             positions=data.row_positions,
             rows_per_pool=group,
             slots=data.audio_slots * group,

@@ -15,11 +15,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from omni_jax.checkpoint import Checkpointer
-from omni_jax.config import CodecConfig, Config, OptimizerConfig
+from omni_jax.config import CodecConfig, Config, ConfigError, OptimizerConfig
 from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.input_pipeline.loader import make_codec_loader
 from omni_jax.models import codec
 from omni_jax.nn.quantize import QuantizerState, kmeans_codebooks
+from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.training.gan_step import (
@@ -29,34 +30,40 @@ from omni_jax.training.gan_step import (
     make_codec_step,
     split_codebooks,
 )
-from omni_jax.training.loop import Loader, Run, StepFunction, resume, train
-from omni_jax.training.optimizer import learning_rate_schedule, skip_nonfinite
+from omni_jax.training.guard import guarded, new_guard
+from omni_jax.training.loop import Loader, Prepare, Run, StepFunction, resume, train
+from omni_jax.training.optimizer import learning_rate_schedule
 from omni_jax.training.state import TrainState
 
 KMEANS_ITERATIONS = 20
 _DISCRIMINATOR_KEY, _KMEANS_KEY = 1, 2  # folded into the run's key; 0 is the parameters
 
 
-def train_codec(config: Config, workdir: str | Path) -> TrainState:
+def train_codec(config: Config, workdir: str | Path, operations: Operations) -> TrainState:
     """Trains, or goes on from the workdir's last checkpoint, to `config.training.steps`."""
     loader = make_codec_loader(config, workdir=workdir)
     try:
-        return train_codec_on(loader, config, workdir)
+        return train_codec_on(loader, config, workdir, operations)
     finally:
         loader.close()
 
 
-def train_codec_on(loader: Loader, config: Config, workdir: str | Path) -> TrainState:
+def train_codec_on(
+    loader: Loader, config: Config, workdir: str | Path, operations: Operations | None = None
+) -> TrainState:
     """`train_codec` on the `CodecBatch`es of a given loader."""
+    if jax.process_count() > 1:
+        raise ConfigError(f"stage codec trains in one process, here are {jax.process_count()}: start it on one host")
     mesh = make_mesh(config.mesh, jax.devices())
     optimizers = make_optimizers(config)
-    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
-    run = Run(config, Path(workdir), checkpointer)
+    operations = operations or Operations()
+    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
+    run = Run(config, Path(workdir), checkpointer, operations=operations)
     everywhere = NamedSharding(mesh, PartitionSpec())
     create = jax.jit(functools.partial(init_codec_state, config, optimizers), out_shardings=everywhere)
     state = resume(run, create(config.seed), loader)
     step = compile_codec_step(config, mesh, optimizers, state)
-    state = train(run, state, with_kmeans_start(config, step, loader, int(state.step)), loader, config.data.rows)
+    state = train(run, state, step, loader, config.data.rows, kmeans_start(config, loader))
     checkpointer.close()
     return state
 
@@ -76,7 +83,7 @@ def _optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation
     Weight decay falls on all parameters alike, as in DAC's recipe (arXiv:2306.06546).
     """
     adamw = optax.adamw(learning_rate_schedule(cfg, steps), b1=cfg.beta1, b2=cfg.beta2, weight_decay=cfg.weight_decay)
-    return optax.flatten(skip_nonfinite(optax.chain(optax.clip_by_global_norm(cfg.clip_norm), adamw)))
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(cfg.clip_norm), adamw))
 
 
 def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> TrainState:
@@ -91,7 +98,7 @@ def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> 
         optimizers.discriminator.init(discriminator),
         QuantizerState(jnp.zeros(codebooks.shape[:2]), jnp.zeros(codebooks.shape)),
     )
-    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key)
+    return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, new_guard())
 
 
 def compile_codec_step(config: Config, mesh: Mesh, optimizers: CodecOptimizers, state: TrainState) -> StepFunction:
@@ -102,24 +109,22 @@ def compile_codec_step(config: Config, mesh: Mesh, optimizers: CodecOptimizers, 
         jax.ShapeDtypeStruct((config.data.rows, samples), jnp.float32, sharding=rows),
         jax.ShapeDtypeStruct((config.data.rows, samples // 480), jnp.int32, sharding=rows),
     )
-    step = jax.jit(make_codec_step(config, optimizers), out_shardings=everywhere, donate_argnums=0)
+    codec_step = guarded(make_codec_step(config, optimizers), config.optimizer.spike_factor)
+    step = jax.jit(codec_step, out_shardings=everywhere, donate_argnums=0)
     with jax.set_mesh(mesh):
         compiled = step.lower(state, batch).compile()
     return lambda state, batch: compiled(state, jax.device_put(CodecBatch(*batch), rows))
 
 
-def with_kmeans_start(config: Config, step_function: StepFunction, loader: Loader, steps_done: int) -> StepFunction:
+def kmeans_start(config: Config, loader: Loader) -> Prepare:
     """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
-    done = steps_done
 
-    def step(state: TrainState, batch: CodecBatch) -> tuple[TrainState, dict[str, Array]]:
-        nonlocal done
-        if done == config.codec_training.quantiser_start_step:
-            state = start_quantizer(config, state, loader)
-        done += 1
-        return step_function(state, batch)
+    def prepare(steps_done: int, state: TrainState) -> TrainState:
+        if steps_done != config.codec_training.quantiser_start_step:
+            return state
+        return start_quantizer(config, state, loader)
 
-    return step
+    return prepare
 
 
 def start_quantizer(config: Config, state: TrainState, loader: Loader) -> TrainState:

@@ -83,8 +83,9 @@ def make_codec_step(
         params = optax.apply_updates(trainable, updates) | {"codebooks": quantizer.codebooks}
         used = jnp.mean(perplexity(quantizer.usage)) / config.codec.codebook_size
         metrics = metrics | rec_metrics | adversarial.metrics | {"codebook_use": used, "loss": loss + side_loss}
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         opt_state = CodecOptState(generator, adversarial.params, adversarial.opt_state, quantizer)
-        return TrainState(params, opt_state, state.step + 1, state.key), metrics
+        return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
 
     return step
 

@@ -1,4 +1,4 @@
-"""The loop that every stage runs: fetch, step, log, checkpoint; stops cleanly on Ctrl-C and SIGTERM.
+"""The loop that every stage runs: fetch, step, log, checkpoint; it stops cleanly on Ctrl-C and SIGTERM.
 
 A loader is an iterator with `get_state()` and `set_state(...)`; its state is saved as it is after the batch of the
 last finished step, so that a resumed run sees exactly the batches that the uninterrupted one would have seen.
@@ -6,165 +6,177 @@ last finished step, so that a resumed run sees exactly the batches that the unin
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
+import json
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from contextlib import ExitStack
+from enum import IntEnum
+from typing import Any
 
 import jax
 import numpy as np
 
-from omni_jax.checkpoint import Checkpointer, Manifest
-from omni_jax.config import Config
-from omni_jax.errors import UserError
-from omni_jax.training.metrics import MetricsWriter, read_metrics
-from omni_jax.training.progress import StageProgress
+from omni_jax.parallel.multihost import PeerError, Votes, gather, is_first
+from omni_jax.training.bad_steps import BadSteps, TrainingError
+from omni_jax.training.goodput import Goodput
+from omni_jax.training.profile import Profile
+from omni_jax.training.saving import Loader, Run, Saver, resume
 from omni_jax.training.state import TrainState
+from omni_jax.training.step_log import Finished, StepLog
+from omni_jax.training.stop_signals import StopSignals
+from omni_jax.training.watchdog import Watchdog
+
+__all__ = ["Loader", "Run", "StepFunction", "Stopped", "TrainingError", "resume", "train"]
 
 StepFunction = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
-
-
-_MAX_BAD_LOGS = 5
-
-
-class TrainingError(UserError):
-    """The training diverged; the remedy is a smaller learning rate or other data."""
-
-
-class Loader(Protocol):
-    def __next__(self) -> Any: ...
-    def get_state(self) -> Any: ...
-    def set_state(self, state: Any) -> None: ...
-
-
-class Run(NamedTuple):
-    """What a stage's loop needs besides its state and step."""
-
-    config: Config
-    workdir: Path
-    checkpointer: Checkpointer
-    codec_sha256: str = ""
+Prepare = Callable[[int, TrainState], TrainState]
 
 
 class Stopped(SystemExit):
     """Raised after a clean stop by a signal; the exit code is the shell's, 128 + signal number."""
 
 
-def resume(run: Run, state: TrainState, loader: Loader) -> TrainState:
-    """State and loader position of the workdir's last checkpoint; `state` as it is when there is none."""
-    restored = run.checkpointer.restore(run.config, state.params, state.opt_state, run.codec_sha256)
-    if restored is None:
-        return state
-    manifest = restored.manifest
-    loader.set_state(manifest.data_state)
-    step = jax.device_put(np.int32(manifest.step), state.step.sharding)
-    key_data = np.asarray(manifest.key_data, np.uint32)
-    key = jax.device_put(jax.random.wrap_key_data(key_data), state.key.sharding)
-    return TrainState(restored.params, restored.opt_state, step, key)
+class Vote(IntEnum):
+    """What a process may ask for after a step; see `Votes`."""
+
+    STOP = 0  # the number of the signal
+    SAVE = 1  # time for a checkpoint, or the last save failed
 
 
-def train(run: Run, state: TrainState, step_function: StepFunction, loader: Loader, examples: int) -> TrainState:
-    """Runs to `config.training.steps`; every step's metrics must have "loss". `examples`: examples a step, to show.
+def train(
+    run: Run,
+    state: TrainState,
+    step_function: StepFunction,
+    loader: Loader,
+    examples: int,
+    prepare: Prepare | None = None,
+) -> TrainState:
+    """Runs to `config.training.steps`; every step's metrics must have "loss".
 
-    The metrics of step n - 1 are read while step n runs. A step whose loss is not finite must have left the state as
-    it was (see `optimizer.py`): it is not logged, and `_MAX_BAD_LOGS` of them in a row raise TrainingError. Raises
-    Stopped after a signal, once the state is saved.
+    The metrics of step n - 1 are read while step n runs. Bad steps (`guard.py`) are written down; several in a row take
+    the run back to a checkpoint, at the data where it is. Raises Stopped after a signal, once the state is saved;
+    TrainingError when going back did not help; CheckpointError when saves fail.
+
+    Args:
+        examples: examples a step, to show.
+        prepare: called with the steps done and the state before each step; may replace the state.
     """
-    training = run.config.training
-    start = int(state.step)
-    log = _Log(run, start, examples)
-    try:
-        with _StopSignals() as signals:
-            for step in range(start + 1, training.steps + 1):
-                state, metrics = step_function(state, next(loader))
-                log.add(step, metrics)
-                last = step == training.steps or signals.received
-                if last or step % training.checkpoint_every == 0:
-                    save(run, state, step, loader)
-                if signals.received:
-                    raise Stopped(128 + signals.received)
-    finally:
-        log.close()
-        run.checkpointer.wait()
-    return state
+    return _Loop(run, step_function, loader, prepare, int(state.step), examples).run(state)
 
 
-def save(run: Run, state: TrainState, step: int, loader: Loader) -> None:
-    key_data = tuple(int(word) for word in jax.random.key_data(state.key).ravel())
-    manifest = Manifest(step, run.config, key_data, loader.get_state(), run.codec_sha256)
-    run.checkpointer.save(manifest, state.params, state.opt_state)
+class _Loop:
+    """The parts around the steps, and one run through them."""
+
+    def __init__(
+        self,
+        run: Run,
+        step_function: StepFunction,
+        loader: Loader,
+        prepare: Prepare | None,
+        start: int,
+        examples: int,
+    ) -> None:
+        self._run, self._step_function, self._loader, self._prepare = run, step_function, loader, prepare
+        self._step = start
+        self._goodput = Goodput(run.workdir, start)
+        self._log = StepLog(run, start, examples, self._goodput)
+        self._saver, self._bad_steps = Saver(run), BadSteps(run)
+        self._votes = Votes(len(Vote))
+        self._watchdog = Watchdog(run.workdir, run.operations.stall_timeout_s)
+        self._profile = Profile(run.workdir, run.operations.profile_window())
+        self._signals = StopSignals()
+
+    def run(self, state: TrainState) -> TrainState:
+        steps = self._run.config.training.steps
+        with ExitStack() as stack:
+            for part in (self._signals, self._watchdog, self._goodput, self._profile):
+                stack.enter_context(part)
+            stack.callback(self._saver.finish)
+            stack.callback(self._log.close)
+            self._watchdog.beat("compiling and running the first step", first=True)
+            try:
+                while self._step < steps:
+                    state = self._turn(state)
+                self._end()
+            except (jax.errors.JaxRuntimeError, PeerError) as error:
+                if jax.process_count() == 1:
+                    raise
+                self._watchdog.abort(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        return state
+
+    def _turn(self, state: TrainState) -> TrainState:
+        """One step and what follows from it."""
+        state, data_state, finished = self._advance(state)
+        if finished and self._bad_steps.seen(finished):
+            return self._go_back(state)
+        stop = self._save_or_stop(state, data_state)
+        if stop:
+            self._end()
+            raise Stopped(128 + stop)
+        return state
+
+    def _advance(self, state: TrainState) -> tuple[TrainState, Any, Finished | None]:
+        """One step; also the loader's state after its batch, and the step before, which has finished meanwhile."""
+        if self._prepare:
+            state = self._prepare(self._step, state)
+        before = self._loader.get_state()
+        with self._goodput.spend("data"):
+            batch = next(self._loader)
+        after = self._loader.get_state()
+        self._step += 1
+        self._profile.before(self._step)
+        with self._goodput.spend("step"):
+            state, metrics = self._step_function(state, batch)
+            finished = self._log.add(self._step, metrics, (before, after))
+        self._goodput.step_done(self._step)
+        self._profile.after(self._step, metrics)
+        self._watchdog.beat(f"running step {self._step + 1}")
+        self._signals.worth_saving = True
+        return state, after, finished
+
+    def _save_or_stop(self, state: TrainState, data_state: Any) -> int:
+        """Saves when it is time; the number of the signal that ends the run, or 0."""
+        training = self._run.config.training
+        wants_save = self._saver.has_failed() or self._saver.time_is_up()
+        votes = self._votes.exchange(np.array([self._signals.received, wants_save]))
+        stop = int(votes[Vote.STOP])
+        due = self._step == training.steps or self._step % training.checkpoint_every == 0
+        if due or stop or votes[Vote.SAVE]:
+            with self._goodput.spend("checkpoint"):
+                self._saver.save(state, self._step, _merged(data_state), self._log.mean_since_save())
+            self._bad_steps.saved(self._step)
+            self._watchdog.beat(f"running step {self._step + 1}")
+        return stop
+
+    def _go_back(self, state: TrainState) -> TrainState:
+        """The state of the last checkpoint; the loader stays, so that the data since are left out."""
+        self._saver.finish()
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
+        )
+        del state
+        restored = resume(self._run, abstract, None)
+        self._step = int(restored.step)
+        self._log.rewind(self._step)
+        self._goodput.went_back(self._step)
+        return restored
+
+    def _end(self) -> None:
+        """The last step's numbers and the last save, with their errors."""
+        self._watchdog.beat("ending", first=True)
+        with self._goodput.spend("step"):
+            finished = self._log.flush()
+        if finished:
+            self._bad_steps.seen(finished)
+        with self._goodput.spend("checkpoint"):
+            self._saver.finish()
+        if is_first():
+            print(f"{self._run.config.stage}: {self._goodput.line()}", flush=True)
 
 
-class _Log:
-    """Holds back one step's metrics, so that reading them does not wait for the step that has just been started."""
-
-    def __init__(self, run: Run, start_step: int, examples: int) -> None:
-        training = run.config.training
-        self._stage = run.config.stage
-        self._bad_logs = 0
-        self._log_every, self._steps, self._examples = training.log_every, training.steps, examples
-        self._writer = MetricsWriter(run.workdir, self._stage, start_step, training.tensorboard)
-        earlier = read_metrics(run.workdir)
-        self._began = time.monotonic() - (earlier[-1]["seconds"] if earlier else 0.0)
-        self._progress = StageProgress(self._stage, training.steps, start_step)
-        self._held: tuple[int, dict[str, jax.Array]] | None = None
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        self._flush()
-        self._held = (step, metrics)
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-        self._progress.close()
-
-    def _flush(self) -> None:
-        if self._held is None:
-            return
-        step, metrics = self._held
-        self._held = None
-        loss = None
-        if step == 1 or step % self._log_every == 0 or step == self._steps:
-            values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-            loss = values.pop("loss")
-            self._write(step, loss, values)
-        self._progress.update(step, loss, self._examples)
-
-    def _write(self, step: int, loss: float, values: dict[str, float]) -> None:
-        if np.isfinite(loss):
-            self._bad_logs = 0
-            self._writer.write(step, loss, values, time.monotonic() - self._began)
-            return
-        self._bad_logs += 1
-        if self._bad_logs == _MAX_BAD_LOGS:
-            raise TrainingError(
-                f"{self._stage}: the loss is not finite at step {step} and at the {_MAX_BAD_LOGS - 1} logged steps "
-                "before: lower optimizer.learning_rate or raise optimizer.warmup_steps"
-            )
-
-
-class _StopSignals:
-    """Notes SIGINT and SIGTERM instead of dying in the middle of a step; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = number
-        print("\nstopping after this step and saving a checkpoint ...", flush=True)
+def _merged(data_state: Any) -> Any:
+    """The data state of all processes: each knows only the shards that it reads."""
+    if jax.process_count() == 1:
+        return data_state
+    states = [json.loads(text) for text in gather("data state", json.dumps(data_state))]
+    shards = {shard: state for part in states for shard, state in part["shards"].items()}
+    return states[0] | {"shards": dict(sorted(shards.items(), key=lambda item: int(item[0])))}

@@ -24,14 +24,16 @@ class MetricsWriter:
         self._file = self.path.open("a", encoding="utf-8")
         self._events = _events_process(Path(workdir) / "tensorboard") if tensorboard else None
 
-    def write(self, step: int, loss: float, parts: Mapping[str, float], seconds: float) -> None:
-        """`seconds` since the stage began, resumed time not counted twice."""
+    def write(
+        self, step: int, loss: float, parts: Mapping[str, float], seconds: float, events: Mapping[str, float]
+    ) -> None:
+        """`seconds` since the stage began, resumed time not counted twice. `events`: scalars for TensorBoard alone."""
         rounded = {name: float(f"{value:.6g}") for name, value in parts.items()}
         record = {"step": step, "stage": self._stage, "loss": float(f"{loss:.6g}"), "parts": rounded}
         self._file.write(json.dumps(record | {"seconds": round(seconds, 3)}) + "\n")
         self._file.flush()
         if self._events:
-            self._events.put(step, {"loss": loss, **parts})
+            self._events.put(step, {"loss": loss, **parts, **events})
 
     def close(self) -> None:
         self._file.close()

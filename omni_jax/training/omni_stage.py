@@ -16,18 +16,21 @@ from omni_jax.checkpoint import Checkpointer, load_codec, load_params, params_sh
 from omni_jax.config import Config, ConfigError
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.models import omni
+from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import make_mesh
-from omni_jax.parallel.sharding import param_shardings
+from omni_jax.parallel.process_rows import my_shards
+from omni_jax.parallel.sharding import batch_sharding, param_shardings
+from omni_jax.training.guard import new_guard
 from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import make_optimizer, trainable_mask
-from omni_jax.training.speech_codes import load_or_build_code_cache
+from omni_jax.training.speech_codes import shared_code_cache
 from omni_jax.training.starting_point import parse_parts, take_parts
 from omni_jax.training.state import TrainState, fresh_state, init_state
 from omni_jax.training.step import compile_step
 from omni_jax.types import Batch
 
 
-def train_omni(config: Config, workdir: Path) -> None:
+def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     """Trains to `config.training.steps`, from the workdir's last checkpoint if there is one.
 
     The speech codes come from the codec in `training.codec_from`, whose sha256 every checkpoint records.
@@ -35,12 +38,13 @@ def train_omni(config: Config, workdir: Path) -> None:
     """
     config, codec_params = with_codec(config)
     has_codec = codec_params is not None
-    codes = load_or_build_code_cache(config, codec_params, workdir) if has_codec else None
+    codes = shared_code_cache(config, codec_params, workdir) if has_codec else None
     mesh = make_mesh(config.mesh)
     optimizer = omni_optimizer(config)
-    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints)
-    run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "")
-    loader = make_loader(config, "train", codes, workdir)
+    checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
+    run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
+    shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.shards)
+    loader = make_loader(config, "train", codes, workdir, shards)
     state = starting_state(run, mesh, optimizer, loader)
     train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
     checkpointer.close()
@@ -52,7 +56,9 @@ def starting_state(run: Run, mesh: Mesh, optimizer: optax.GradientTransformation
     config = run.config
     abstract = abstract_state(config, mesh, optimizer)
     if run.checkpointer.latest_step() is not None:
-        return resume(run, abstract, loader)
+        state = resume(run, abstract, loader)
+        if state is not abstract:  # or else every checkpoint was damaged
+            return state
     parts = parse_parts(config.training.init_from)
     if config.training.init_from and not parts:
         return fresh_state(starting_params(config), optimizer, config.seed, abstract)
@@ -118,7 +124,8 @@ def abstract_state(config: Config, mesh: Mesh, optimizer: optax.GradientTransfor
         transform_non_params=placed,
         is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
     )
-    return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key))
+    guard = jax.tree.map(placed, jax.eval_shape(new_guard))
+    return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key), guard)
 
 
 def compile_on_first_batch(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

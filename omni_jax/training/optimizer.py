@@ -1,13 +1,11 @@
-"""AdamW with warmup and cosine decay; frozen parameters and steps with a non-finite gradient stay untouched."""
+"""AdamW with warmup and cosine decay; frozen parameters stay untouched."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from omni_jax.config import ConfigError, OptimizerConfig
 
@@ -44,7 +42,7 @@ def make_optimizer(
         ),
     )
     labels = jax.tree.map(lambda train: "trainable" if train else "frozen", trainable_mask)
-    return skip_nonfinite(optax.partition({"trainable": adamw, "frozen": optax.set_to_zero()}, labels))
+    return optax.partition({"trainable": adamw, "frozen": optax.set_to_zero()}, labels)
 
 
 def trainable_mask(params: Any, prefixes: tuple[str, ...]) -> Any:
@@ -68,24 +66,3 @@ def parameter_path(path: tuple[Any, ...]) -> str:
 
 def _under(path: str, prefix: str) -> bool:
     return not prefix or path == prefix or path.startswith(prefix.rstrip("/") + "/")
-
-
-class SkipState(NamedTuple):
-    inner: Any
-    skipped: Int[Array, ""]  # steps left out so far
-
-
-def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """A step whose gradient is not finite changes neither parameters nor moments, and is counted."""
-
-    def init(params: Any) -> SkipState:
-        return SkipState(inner.init(params), jnp.zeros((), jnp.int32))
-
-    def update(grads: Any, state: SkipState, params: Any) -> tuple[Any, SkipState]:
-        finite = jnp.isfinite(optax.tree.norm(grads))
-        updates, new_inner = inner.update(grads, state.inner, params)
-        updates = jax.tree.map(lambda leaf: jnp.where(finite, leaf, jnp.zeros_like(leaf)), updates)
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new_inner, state.inner)
-        return updates, SkipState(kept, state.skipped + jnp.where(finite, 0, 1))
-
-    return optax.GradientTransformation(init, update)

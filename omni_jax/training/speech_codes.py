@@ -15,7 +15,20 @@ from omni_jax.input_pipeline.codes import CodeCache, build_code_cache, file_name
 from omni_jax.input_pipeline.corpus import SPLITS, load_speech
 from omni_jax.input_pipeline.materials import corpus_source
 from omni_jax.models import codec
+from omni_jax.parallel.multihost import gather, is_first
 from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
+
+_BUILD_TIMEOUT_S = 3600.0
+
+
+def shared_code_cache(config: Config, codec_params: Any, workdir: str | Path) -> CodeCache:
+    """`load_or_build_code_cache` for several processes: the first one builds, the others then read."""
+    if not is_first():
+        gather("codes built", timeout_s=_BUILD_TIMEOUT_S)
+    cache = load_or_build_code_cache(config, codec_params, workdir)
+    if is_first():
+        gather("codes built", timeout_s=_BUILD_TIMEOUT_S)
+    return cache
 
 
 def load_or_build_code_cache(config: Config, codec_params: Any, workdir: str | Path) -> CodeCache:

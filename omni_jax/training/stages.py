@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from omni_jax.checkpoint import load_manifest
 from omni_jax.config import Config, ConfigError, to_dict
+from omni_jax.operations import Operations
+from omni_jax.parallel.multihost import is_first
 from omni_jax.training.codec_stage import train_codec
 from omni_jax.training.omni_stage import train_omni
 
 
 class Stage(NamedTuple):
-    train: Callable[[Config, Path], None]
+    train: Callable[[Config, Path, Operations], None]
     needs_codec: bool  # training.codec_from must name a trained codec
     follows: str  # the stage that training.init_from names; "" starts from random parameters
 
@@ -28,7 +30,7 @@ STAGES = {
 }
 
 
-def run_stage(config: Config, workdir: str | Path) -> None:
+def run_stage(config: Config, workdir: str | Path, operations: Operations | None = None) -> None:
     """Trains `config.stage` in `workdir`, or goes on with it. Raises UserError for what the user can mend."""
     stage = STAGES[config.stage]
     if stage.needs_codec and not config.training.codec_from:
@@ -40,8 +42,9 @@ def run_stage(config: Config, workdir: str | Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--workdir={workdir}: {error.strerror}: give a directory that can be written") from error
-    stage.train(config, workdir)
-    (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+    stage.train(config, workdir, operations or Operations())
+    if is_first():
+        (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
 
 
 def is_complete(config: Config, workdir: str | Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.config import Config
 from omni_jax.models import omni
+from omni_jax.parallel.process_rows import abstract_global, on_devices
 from omni_jax.parallel.sharding import batch_sharding
+from omni_jax.training.guard import guarded
 from omni_jax.training.losses import omni_loss
 from omni_jax.training.optimizer import learning_rate_schedule
 from omni_jax.training.state import TrainState
@@ -26,26 +29,26 @@ def compile_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The step, compiled ahead for exactly these shapes and shardings: anything else raises instead of recompiling.
 
-    The state passed in is donated. `batch` may be numpy; it is placed on the mesh first.
+    The state passed in is donated. `batch` holds this process' rows in numpy; it is placed on the mesh first.
     """
     rows = batch_sharding(mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    abstract_batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch)
+    abstract_batch = abstract_global(batch, rows, config.data.rows)
     step = jax.jit(
-        lambda state, batch: train_step(config, optimizer, state, batch),
+        guarded(partial(train_step, config, optimizer), config.optimizer.spike_factor),
         out_shardings=(shardings, everywhere),
         donate_argnums=0,
     )
     with jax.set_mesh(mesh):
         compiled = step.lower(state, abstract_batch).compile()
-    return lambda state, batch: compiled(state, jax.device_put(batch, rows))
+    return lambda state, batch: compiled(state, on_devices(batch, rows, config.data.rows))
 
 
 def train_step(
     config: Config, optimizer: optax.GradientTransformation, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
-    """A pure function; see `compile_step`."""
+    """A pure function; `guarded` makes a bad step leave no trace."""
     batch = drop_own_codes(batch, jax.random.fold_in(state.key, state.step), config.training.codes_dropout)
 
     def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
@@ -65,9 +68,9 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": loss, **terms, **routing, "gradient_norm": optax.tree.norm(grads)}
+    metrics |= {f"gradient_norm/{part}": optax.tree.norm(values) for part, values in grads.items()}
     metrics["learning_rate"] = learning_rate_schedule(config.optimizer, config.training.steps)(state.step)
-    metrics["skipped_steps"] = opt_state.skipped.astype(jnp.float32)
-    return TrainState(params, opt_state, state.step + 1, state.key), metrics
+    return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
 
 
 def drop_own_codes(batch: Batch, key: jax.Array, rate: float) -> Batch:

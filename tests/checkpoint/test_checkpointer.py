@@ -22,8 +22,10 @@ from omni_jax.checkpoint import (
     load_params,
     params_sha256,
 )
+from omni_jax.checkpoint.directory import committed_steps, kept_steps
 from omni_jax.checkpoint.manifest import LAYOUT_VERSION
 from omni_jax.config import Config, OptimizerConfig, TrainingConfig
+from omni_jax.operations import Operations
 
 PARAMS = {"layer": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.ones(3, np.float32)}}
 
@@ -167,3 +169,50 @@ def test_a_killed_save_leaves_nothing_that_is_taken_for_whole(tmp_path):
         time.sleep(0.01)
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {str(s) for s in range(1, step + 1)}
     assert dataclasses.is_dataclass(checkpointer.restore(Config(), expected[0], {"count": np.zeros(1)}).manifest)
+
+
+def test_a_changed_config_goes_on_where_that_is_allowed(tmp_path, capsys):
+    save(tmp_path, 1)[0].close()
+    other = Config(optimizer=OptimizerConfig(learning_rate=0.5))
+    checkpointer = Checkpointer(tmp_path, operations=Operations(allow_config_change=True))
+    like = jax.tree.map(jnp.asarray, PARAMS)
+    assert checkpointer.restore(other, like, optax.adam(1e-3).init(like)).manifest.step == 1
+    assert "going on with a changed config: optimizer.learning_rate: 0.001 -> 0.5" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match="another model"):
+        checkpointer.restore(Config(stage="align"), like, optax.adam(1e-3).init(like))
+
+
+def test_the_last_the_permanent_and_the_best_are_kept():
+    losses = {2: 3.0, 4: 1.0, 6: 2.0, 8: 2.5, 10: 2.4}
+    metrics = {step: {"loss": loss} for step, loss in losses.items()}
+    assert kept_steps(metrics, keep=2, keep_every=0, best_metric="") == {8, 10}
+    assert kept_steps(metrics, keep=1, keep_every=6, best_metric="") == {6, 10}
+    assert kept_steps(metrics, keep=1, keep_every=0, best_metric="loss") == {4, 10}
+
+
+def test_the_best_is_known_after_a_restart(tmp_path):
+    for step, loss in ((1, 2.0), (2, 1.0), (3, 3.0), (4, 4.0)):
+        checkpointer = Checkpointer(tmp_path, keep=1, operations=Operations(best_metric="loss"))
+        checkpointer.save(manifest(step), PARAMS, {"count": np.zeros(1)}, {"loss": loss})
+        checkpointer.close()
+    assert committed_steps(tmp_path / "checkpoints") == [2, 4]
+
+
+def test_a_checkpoint_of_the_first_layout_can_be_read_but_not_resumed(tmp_path):
+    checkpointer, opt_state = save(tmp_path, 1, layout_version=1)
+    for path in (tmp_path / "checkpoints" / "1").glob("*.json"):
+        path.unlink()  # layout 1 had neither hashes nor marker
+    jax.tree.map(np.testing.assert_array_equal, load_params(tmp_path)[1], plus(PARAMS, 1))
+    with pytest.raises(CheckpointError, match=r"layout 1.*cannot go on with"):
+        checkpointer.restore(Config(), PARAMS, opt_state)
+
+
+def test_a_failed_save_is_told_at_the_next_look(tmp_path, monkeypatch):
+    checkpointer, _ = save(tmp_path, 1)
+    monkeypatch.setattr("omni_jax.checkpoint.checkpointer.write_hashes", lambda *_: 1 / 0)
+    checkpointer.save(manifest(2), PARAMS, {"count": np.zeros(1)})
+    deadline = time.monotonic() + 60
+    while (error := checkpointer.failure()) is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "ZeroDivisionError" in str(error)
+    assert committed_steps(tmp_path / "checkpoints") == [1]

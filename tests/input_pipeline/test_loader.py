@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from omni_jax.errors import UserError
+from omni_jax.input_pipeline.batch_keys import batch_keys
 from omni_jax.input_pipeline.loader import make_codec_loader, make_loader, realised_shares
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import ABSENT, Modality
@@ -163,3 +164,24 @@ def test_codec_batches_resume_and_carry_phones(config):
         assert_same(batch, next(again))
     again.close()
     loader.close()
+
+
+def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):
+    config = with_data(everything, shards=4)
+    whole = make_loader(config, "train", codes)
+    parts = [make_loader(config, "train", codes, shards=shards) for shards in ((0, 1), (2, 3))]
+    before = whole.get_state()
+    for _ in range(2):
+        batches = [list(leaves(next(part))) for part in parts]
+        for found, expected in zip(zip(*batches, strict=True), leaves(next(whole)), strict=True):
+            np.testing.assert_array_equal(np.concatenate(found), expected)
+    merged = parts[0].get_state()["shards"] | parts[1].get_state()["shards"]
+    assert merged == whole.get_state()["shards"]
+    keys = batch_keys(before, whole.get_state(), stride=4)
+    assert keys["text"] == sorted(set(keys["text"])) and keys.keys() <= ALL_TASKS.keys()
+    resumed = make_loader(config, "train", codes, shards=(3,))
+    resumed.set_state({"shards": merged})
+    last_row = next(leaves(next(whole)))[-1:]
+    np.testing.assert_array_equal(next(leaves(next(resumed))), last_row)
+    for loader in (whole, *parts, resumed):
+        loader.close()

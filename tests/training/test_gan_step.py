@@ -23,8 +23,8 @@ from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.models.codec.discriminators import Judgement
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.training import codec_losses, codec_stage, gan_step
-from omni_jax.training.loop import Run, save
 from omni_jax.training.metrics import read_metrics
+from omni_jax.training.saving import Run, Saver
 from omni_jax.types import ABSENT
 
 QUANTISED_FROM, SAVED_STEP, ADVERSARIAL_FROM, STEPS = 3, 4, 5, 7
@@ -92,15 +92,16 @@ def history(workdir):
     state = codec_stage.init_codec_state(CONFIG, optimizers, 0)
     state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
     step = codec_stage.compile_codec_step(CONFIG, mesh, optimizers, state)
-    step = codec_stage.with_kmeans_start(CONFIG, step, loader, 0)
+    prepare = codec_stage.kmeans_start(CONFIG, loader)
     states, metrics = [jax.device_get(state)], []
     for number in range(1, STEPS + 1):
+        state = prepare(number - 1, state)
         state, values = step(state, next(loader))
         states.append(jax.device_get(state))
         metrics.append({name: float(value) for name, value in values.items()})
         if number == SAVED_STEP:
             checkpointer = Checkpointer(workdir)
-            save(Run(CONFIG, workdir, checkpointer), state, number, loader)
+            Saver(Run(CONFIG, workdir, checkpointer)).save(state, number, loader.get_state(), {})
             checkpointer.close()
     return states, metrics
 

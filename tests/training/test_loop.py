@@ -15,6 +15,8 @@ import pytest
 
 from omni_jax.checkpoint import Checkpointer, load_manifest
 from omni_jax.config import Config, TrainingConfig
+from omni_jax.operations import Operations
+from omni_jax.training.guard import guarded, new_guard
 from omni_jax.training.loop import Run, Stopped, TrainingError, resume, train
 from omni_jax.training.metrics import read_metrics
 from omni_jax.training.state import TrainState, fresh_state
@@ -39,12 +41,12 @@ class Numbers:
         self.number = state["number"]
 
 
-def initial_state(seed=0):
+def initial_state(seed=0, guard=None):
     everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     params = {"w": jnp.ones(2)}
     abstract = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-        TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(seed)),
+        TrainState(params, OPTIMIZER.init(params), jnp.int32(0), jax.random.key(seed), guard),
     )
     return fresh_state(params, OPTIMIZER, seed, abstract)
 
@@ -55,15 +57,18 @@ def step_function(state, batch):
     loss, grads = jax.value_and_grad(lambda params: jnp.sum((params["w"] - batch - noise) ** 2))(state.params)
     updates, opt_state = OPTIMIZER.update(grads, state.opt_state)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(params, opt_state, state.step + 1, state.key), {"loss": loss, "noise": noise}
+    return TrainState(params, opt_state, state.step + 1, state.key, state.guard), {"loss": loss, "noise": noise}
 
 
-def run_to(workdir, steps, step_function=step_function, seed=0, **training):
+def run_to(workdir, steps, step_function=step_function, seed=0, operations=None, guard=None, **training):
     workdir.mkdir(exist_ok=True)
     settings = {"log_every": 1, "checkpoint_every": 3, "tensorboard": False} | training
-    run = Run(Config(training=TrainingConfig(steps=steps, **settings)), workdir, Checkpointer(workdir))
+    operations = operations or Operations()
+    checkpointer = Checkpointer(workdir, operations=operations)
+    config = Config(training=TrainingConfig(steps=steps, **settings))
+    run = Run(config, workdir, checkpointer, operations=operations)
     loader = Numbers()
-    state = resume(run, initial_state(seed), loader)
+    state = resume(run, initial_state(seed, guard), loader)
     try:
         return train(run, state, step_function, loader, examples=1)
     finally:
@@ -131,21 +136,53 @@ def test_a_signal_saves_and_stops(tmp_path, number, code):
     np.testing.assert_array_equal(run_to(tmp_path, 10).params["w"], whole.params["w"])
 
 
-def test_a_single_bad_loss_is_not_logged_and_does_not_stop(tmp_path):
-    def bad_at_2(state, batch):
-        state, metrics = step_function(state, batch)
-        return state, metrics | {"loss": metrics["loss"] / (batch != 2)}
+def with_gradient_norm(state, batch):
+    new, metrics = step_function(state, batch)
+    bad = jnp.isin(batch, jnp.asarray(BAD_BATCHES, jnp.float32))
+    return new, metrics | {"gradient_norm": jnp.where(bad, jnp.nan, 1.0)}
 
-    run_to(tmp_path, 4, bad_at_2)
-    assert [step for step, _ in losses(tmp_path)] == [1, 3, 4]
+
+BAD_BATCHES = [4, 5]
+GUARDED = jax.jit(guarded(with_gradient_norm, 0.0))
+
+
+def test_a_bad_step_leaves_no_trace_but_a_note(tmp_path):
+    state = run_to(tmp_path, 7, GUARDED, guard=new_guard())
+    records = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
+    assert [(record["step"], record["kind"], record["in_a_row"]) for record in records] == [
+        (4, "not finite", 1),
+        (5, "not finite", 2),
+    ]
+    assert records[0]["data_state_before"] == {"number": 3}
+    assert int(state.guard.skipped) == 2 and int(state.guard.in_a_row) == 0
+    assert int(state.opt_state[0].count) == 5
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 8))
+
+
+def test_several_bad_steps_in_a_row_go_back_and_leave_their_data_out(tmp_path):
+    """Two bad steps go back to step 3, with batch 6 next (the step after the second bad one was on its way)."""
+    state = run_to(tmp_path, 7, GUARDED, operations=Operations(max_bad_steps=2), guard=new_guard())
+    assert int(state.step) == 7 and int(state.guard.skipped) == 0
+    assert [step for step, _ in losses(tmp_path)] == list(range(1, 8))
+    assert load_manifest(tmp_path).data_state == {"number": 10}
 
 
 def test_a_run_that_diverged_stops_with_the_remedy(tmp_path):
     def diverged(state, batch):
-        return state, {"loss": jnp.float32(np.nan)}
+        return step_function(state, batch)[0], {"loss": jnp.float32(np.nan), "gradient_norm": jnp.float32(np.nan)}
 
-    with pytest.raises(TrainingError, match=r"not finite at step 5.*lower optimizer\.learning_rate"):
-        run_to(tmp_path, 100, diverged)
+    with pytest.raises(TrainingError, match=r"5 bad steps in a row up to step 5.*no checkpoint.*lower optimizer"):
+        run_to(tmp_path, 100, guarded(diverged, 0.0), checkpoint_every=10, guard=new_guard())
+
+
+def test_going_back_in_vain_stops_too(tmp_path):
+    with pytest.raises(TrainingError, match="going back to a checkpoint 2 times"):
+        run_to(tmp_path, 100, jax.jit(guarded(bad_from_4, 0.0)), guard=new_guard())
+
+
+def bad_from_4(state, batch):
+    new, metrics = step_function(state, batch)
+    return new, metrics | {"gradient_norm": jnp.where(batch >= 4, jnp.inf, 1.0)}
 
 
 def read_events(path):
@@ -201,4 +238,4 @@ def test_the_previous_steps_metrics_are_read_while_a_step_runs(tmp_path):
 def test_nothing_is_left_behind_but_checkpoints_and_metrics(tmp_path):
     run_to(tmp_path, 2)
     time.sleep(0.1)
-    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoints", "metrics.jsonl"]
+    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["checkpoints", "goodput.json", "metrics.jsonl"]

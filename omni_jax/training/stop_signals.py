@@ -1,0 +1,75 @@
+"""SIGTERM (the preemption notice) and Ctrl-C: finish the step, save, leave; a second one leaves at once.
+
+Clusters repeat their notice, so a second SIGTERM counts only `REPEAT_S` after the first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any
+
+from omni_jax.parallel.multihost import is_first
+
+GRACE_S = 27.0  # clusters kill 30 s after the notice
+REPEAT_S = 2.0
+
+
+class StopSignals:
+    """Notes SIGINT and SIGTERM while the loop runs.
+
+    A thread of its own hears them too, because Python's handlers wait while the compiler or a collective runs: it ends
+    the process at once when there is nothing to save yet, and after `GRACE_S` when the step or the save does not end.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.worth_saving = False  # set once a step is done
+        self._previous: dict[int, Any] = {}
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._receiver, self._sender = socket.socketpair()
+            self._sender.setblocking(False)
+            self._wakeup = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+            self._thread = threading.Thread(target=self._listen, name="stop signals", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous:
+            signal.set_wakeup_fd(self._wakeup)
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            self._sender.close()  # ends the thread
+            self._thread.join()
+            self._receiver.close()
+        if self._timer:
+            self._timer.cancel()
+
+    def _note(self, number: int, _: object) -> None:
+        self.received = self.received or number
+
+    def _listen(self) -> None:
+        heard_at: float | None = None
+        while data := self._receiver.recv(1):
+            number = data[0]
+            if number not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            now = time.monotonic()
+            if heard_at is not None and number == signal.SIGTERM and now - heard_at < REPEAT_S:
+                continue
+            if heard_at is not None or not self.worth_saving:
+                os._exit(128 + number)
+            heard_at, self.received = now, number
+            if is_first():
+                print("\nstopping after this step and saving a checkpoint ...", flush=True)
+            self._timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
+            self._timer.daemon = True
+            self._timer.start()

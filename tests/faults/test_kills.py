@@ -1,0 +1,75 @@
+"""One process that is killed, told to stop, or fed with NaN."""
+
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+from toy_runs import bad_steps, curve, finish, start, wait_for_step
+
+from omni_jax.checkpoint import load_manifest, load_params
+from omni_jax.training.metrics import read_metrics
+
+KILLS, STEPS = 20, 600
+FLAGS = ("--step_s=0.01", "--checkpoint_every=3")
+NOTICE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole")
+    finish(start(workdir, STEPS, "--step_s=0", "--checkpoint_every=100"))
+    return workdir
+
+
+def test_kill_9_at_random_moments_changes_nothing(whole, tmp_path):
+    dice = random.Random(7)
+    for _ in range(KILLS):
+        process = start(tmp_path, STEPS, *FLAGS)
+        begun = read_metrics(tmp_path)[-1:]
+        wait_for_step(tmp_path, (begun[0]["step"] if begun else 0) + 1, process)
+        time.sleep(dice.uniform(0.0, 0.25))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert read_metrics(tmp_path)[-1]["step"] < STEPS, "the run has ended too early to be killed"
+    finish(start(tmp_path, STEPS, "--step_s=0", "--checkpoint_every=100"))
+    assert curve(tmp_path) == curve(whole)
+    for name, value in load_params(whole)[1].items():
+        np.testing.assert_array_equal(load_params(tmp_path)[1][name], value)
+
+
+def test_sigterm_saves_leaves_in_time_and_repeats_nothing(whole, tmp_path):
+    process = start(tmp_path, 60, "--step_s=0.05", "--checkpoint_every=1000")
+    wait_for_step(tmp_path, 5, process)
+    process.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    output = finish(process, 128 + signal.SIGTERM)
+    assert time.monotonic() - told < NOTICE_S
+    assert "saving a checkpoint" in output
+    step = load_manifest(tmp_path).step
+    assert read_metrics(tmp_path)[-1]["step"] == step
+    assert f"going on from step {step}" in finish(start(tmp_path, 60, "--step_s=0"))
+    assert curve(tmp_path) == curve(whole)[:60]
+
+
+@pytest.mark.parametrize(("number", "pause_s"), [(signal.SIGTERM, 2.5), (signal.SIGINT, 0.1)])
+def test_a_second_signal_ends_at_once(tmp_path, number, pause_s):
+    process = start(tmp_path, 60, "--step_s=6", "--checkpoint_every=1000")
+    wait_for_step(tmp_path, 1, process)  # known once the second step was started: the third sleeps
+    process.send_signal(number)
+    time.sleep(pause_s)
+    process.send_signal(number)
+    told = time.monotonic()
+    finish(process, 128 + number)
+    assert time.monotonic() - told < 2.0
+    assert not list((tmp_path / "checkpoints").glob("*/commit.json"))
+
+
+def test_nan_in_one_step_is_skipped_counted_and_written_down(tmp_path):
+    finish(start(tmp_path, 20, "--step_s=0", "--nan_at=7"))
+    (record,) = bad_steps(tmp_path)
+    assert (record["step"], record["kind"]) == (7, "not finite")
+    assert [step for step, *_ in curve(tmp_path)] == [step for step in range(1, 21) if step != 7]
+    assert read_metrics(tmp_path)[-1]["parts"]["skipped_steps"] == 1
