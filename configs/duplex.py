@@ -39,9 +39,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
         optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 2e-4, warmup_steps=30 if tiny else 1_000),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=450 if tiny else 100_000,
+            steps=560 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=150 if tiny else 2_000,
+            checkpoint_every=280 if tiny else 2_000,
             codes_dropout=0.7,
         ),
     )

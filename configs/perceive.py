@@ -32,9 +32,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
         optimizer=OptimizerConfig(learning_rate=5e-3 if tiny else 1e-3, warmup_steps=30 if tiny else 1_000),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
         training=TrainingConfig(
-            steps=600 if tiny else 50_000,
+            steps=500 if tiny else 50_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=200 if tiny else 2_000,
+            checkpoint_every=250 if tiny else 2_000,
             # Words and names stay where pretraining has put them in the space of text.
             trainable=(
                 "audio_encoder",

@@ -21,11 +21,12 @@ LISTEN_WEIGHT = 0.1
 DECISION_WEIGHT = 2.0
 FILL_WEIGHT = 0.4
 TRANSITION_WEIGHT = 5.0
+INTERRUPT_WEIGHT = 15.0  # the rarest decision: once in twenty dialogues
 WORD_WEIGHT = 3.0
 # Weighted like a transition, the end of a turn wins wherever the model is unsure of its next word: replies break off.
 END_WEIGHT = 1.0
 
-TRANSITIONS = (Control.SPEAK, Control.INTERRUPT, Control.BACKCHANNEL)
+TRANSITIONS = (Control.SPEAK, Control.BACKCHANNEL)
 
 
 class PlacedWord(NamedTuple):
@@ -69,6 +70,7 @@ def text_weights(text: Int[np.ndarray, "F"], decision: Bool[np.ndarray, "F"] | b
     weights[text == Control.LISTEN] = LISTEN_WEIGHT
     weights[np.isin(text, (Control.WAIT, Control.EPAD))] = FILL_WEIGHT
     weights[text == Control.END_OF_TURN] = END_WEIGHT
+    weights[text == Control.INTERRUPT] = INTERRUPT_WEIGHT
     weights = np.where(decision, np.maximum(weights, DECISION_WEIGHT), weights)
     return np.where(np.isin(text, TRANSITIONS), TRANSITION_WEIGHT, weights).astype(np.float32)
 
