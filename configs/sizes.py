@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from configs.large_sizes import LARGE_MODELS, TEXT_MODELS
 from omni_jax.config import (
     AudioEncoderConfig,
     CodecConfig,
@@ -40,6 +41,7 @@ MODELS = {
         depth=DepthConfig(num_layers=4, embed_dim=512, num_heads=8, mlp_dim=1536),
         compute_dtype="bfloat16",
     ),
+    **LARGE_MODELS,
 }
 
 CODECS = {
@@ -55,10 +57,15 @@ CODECS = {
 }
 
 
-def check_size(size: str) -> None:
-    if size not in MODELS:
+CODECS |= {size: CODECS["small"] for size in (*LARGE_MODELS, *TEXT_MODELS)}
+
+
+def check_size(size: str, stage: str) -> None:
+    """Raises ConfigError for a size that there is not, or not for this stage."""
+    sizes = [*MODELS, *TEXT_MODELS] if stage == "pretrain" else [*MODELS]
+    if size not in sizes:
         raise ConfigError(
-            f"unknown size {size!r}: want one of {', '.join(MODELS)}, as in --config=configs/align.py:tiny"
+            f"unknown size {size!r}: want one of {', '.join(sizes)}, as in --config=configs/{stage}.py:tiny"
         )
 
 
@@ -67,8 +74,8 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
 
     The codec's configuration is not in it: it is read from training.codec_from.
     """
-    check_size(size)
-    config = Config(stage=stage, size=size, model=MODELS[size], codec=CODECS[size], **groups)
+    check_size(size, stage)
+    config = Config(stage=stage, size=size, model=(MODELS | TEXT_MODELS)[size], codec=CODECS[size], **groups)
     values = to_dict(config)
     del values["codec_training"], values["codec"], values["model"]["transformer"]["variant"]
     return _config_dict(values)
@@ -76,7 +83,7 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
 
 def codec_config(size: str, **groups: object) -> ConfigDict:
     """A ConfigDict of the codec stage; the model that will speak its codes is not in it."""
-    check_size(size)
+    check_size(size, "codec")
     config = Config(stage="codec", size=size, model=MODELS[size], codec=CODECS[size], **groups)
     values = to_dict(config)
     del values["loss"], values["model"]
