@@ -22,7 +22,7 @@ TASKS = {
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
-    """`size`: tiny or small."""
+    """`size`: one of configs/sizes.py."""
     tiny = size == "tiny"
     return omni_config(
         "duplex",

@@ -2,7 +2,8 @@
 
 python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretrain
 
-Hardware: 2 CPU cores, a good minute for `tiny`; `small` is for one GPU and has not been trained yet.
+Hardware: 2 CPU cores, a good minute for `tiny`; `small` is for one GPU and has not been trained yet. The others are for
+pods, planned by compilation (docs/scaling.md), not yet trained.
 Expected: text loss 7.1 -> 2.7 nats a piece.
 """
 
@@ -13,15 +14,16 @@ from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
-    """`size`: tiny or small."""
+    """`size`: one of configs/sizes.py, or of text alone: mixtral_8x7b, qwen3_30b_a3b."""
     tiny = size == "tiny"
+    rows, positions = {"tiny": (8, 256), "small": (64, 2_048)}.get(size, (256, 4_096))
     return omni_config(
         "pretrain",
         size,
         data=DataConfig(
             tasks={"text": 0.5, "written_qa": 0.5},
-            row_positions=256 if tiny else 2_048,
-            rows=8 if tiny else 64,
+            row_positions=positions,
+            rows=rows,
             audio_slots=0,
             patches=0,
             speech_positions=0,

@@ -4,6 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from configs.large_sizes import LARGE_MODELS, TEXT_MODELS
 from omni_jax.config import (
     AudioEncoderConfig,
     CodecConfig,
@@ -44,6 +45,7 @@ MODELS = {
         depth=DepthConfig(num_layers=4, embed_dim=512, num_heads=8, mlp_dim=1536),
         compute_dtype="bfloat16",
     ),
+    **LARGE_MODELS,
 }
 
 CODECS = {
@@ -59,19 +61,24 @@ CODECS = {
 }
 
 
-def check_size(size: str) -> None:
-    if size not in MODELS:
+CODECS |= {size: CODECS["small"] for size in (*LARGE_MODELS, *TEXT_MODELS)}
+
+
+def check_size(size: str, stage: str) -> None:
+    """Raises ConfigError for a size that there is not, or not for this stage."""
+    sizes = [*MODELS, *TEXT_MODELS] if stage == "pretrain" else [*MODELS]
+    if size not in sizes:
         raise ConfigError(
-            f"unknown size {size!r}: want one of {', '.join(MODELS)}, as in --config=configs/align.py:tiny"
+            f"unknown size {size!r}: want one of {', '.join(sizes)}, as in --config=configs/{stage}.py:tiny"
         )
 
 
-def model_of(size: str) -> ModelConfig:
+def model_of(size: str, stage: str) -> ModelConfig:
     """The model of a size, or the one in the model.json of an imported or assembled workdir."""
     if size.endswith(".json"):
         return load_model_config(size)
-    check_size(size)
-    return MODELS[size]
+    check_size(size, stage)
+    return (MODELS | TEXT_MODELS)[size]
 
 
 def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
@@ -79,7 +86,7 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
 
     The codec's configuration is not in it: it is read from training.codec_from.
     """
-    model = model_of(size)
+    model = model_of(size, stage)
     codec = dataclasses.replace(CodecConfig(), num_codebooks=model.num_codebooks, codebook_size=model.codebook_size)
     values = to_dict(Config(stage=stage, size=size, model=model, codec=codec, **groups))
     del values["codec_training"], values["codec"]
@@ -90,7 +97,7 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
 
 def codec_config(size: str, **groups: object) -> ConfigDict:
     """A ConfigDict of the codec stage; the model that will speak its codes is not in it."""
-    check_size(size)
+    check_size(size, "codec")
     config = Config(stage="codec", size=size, model=MODELS[size], codec=CODECS[size], **groups)
     values = to_dict(config)
     del values["loss"], values["model"]

@@ -28,6 +28,9 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+OPTIMIZERS = ("adamw", "adafactor", "muon")
+
+
 @dataclass(frozen=True)
 class TrunkVariant:
     """How a published trunk differs from ours. Importing sets it; stage files leave it out."""
@@ -67,12 +70,17 @@ class TransformerConfig:
     num_experts: int = 4
     experts_per_token: int = 2
     expert_dim: int = 192
+    num_shared_experts: int = 0  # run on every position, beside the chosen ones
     moe_dispatch: str = "dense"  # dense: every expert on every position, for a few experts on a CPU | sorted
+    router: str = "softmax"  # softmax | sigmoid
+    router_groups: tuple[int, int] = (1, 1)  # experts in so many groups; a position chooses from its best so many
+    router_bias_rate: float = 0.0  # how fast a bias evens out the load; 0 leaves that to the balance loss
+    expert_buffer: float = 0.0  # rows a device takes in at an exchange, as a multiple of the even share; 0 drops none
     rope_theta: float = 10_000.0
     rope_sections: tuple[int, int, int] = (12, 6, 6)  # rotary pairs for time, height, width; sums to head_dim / 2
     qk_norm: bool = True
     norm_eps: float = 1e-6
-    remat: str = "none"  # none | minimal | full
+    remat: str = "none"  # none | minimal | full | offload: what the backward pass computes again
     scan_layers: bool = False  # True for deep models: one compiled body; unrolled runs faster on a CPU
     variant: TrunkVariant = field(default_factory=TrunkVariant)
 
@@ -82,14 +90,33 @@ class TransformerConfig:
             f"transformer.num_heads={self.num_heads} must be a multiple of num_kv_heads={self.num_kv_heads}",
         )
         self._check_positions()
+        self._check_experts()
         for name, value, wanted in (
-            ("remat", self.remat, ("none", "minimal", "full")),
+            ("remat", self.remat, ("none", "minimal", "full", "offload")),
+            ("router", self.router, ("softmax", "sigmoid")),
             ("moe_dispatch", self.moe_dispatch, ("dense", "sorted")),
         ):
             _require(value in wanted, f"transformer.{name}={value!r}: want {', '.join(wanted[:-1])} or {wanted[-1]}")
+
+    def _check_experts(self) -> None:
         _require(
             self.num_experts == 0 or self.experts_per_token <= self.num_experts,
             f"transformer.experts_per_token={self.experts_per_token} exceeds num_experts={self.num_experts}",
+        )
+        groups, chosen = self.router_groups
+        _require(
+            1 <= chosen <= groups and self.num_experts % groups == 0,
+            f"transformer.router_groups={self.router_groups}: want (groups, groups a position may use), the first a "
+            f"divisor of num_experts={self.num_experts}, the second at most the first",
+        )
+        _require(
+            self.num_experts == 0 or self.num_experts * chosen >= self.experts_per_token * groups,
+            f"transformer.router_groups={self.router_groups} leaves a position {self.num_experts * chosen // groups} "
+            f"experts to choose from, fewer than experts_per_token={self.experts_per_token}: raise the second number",
+        )
+        _require(
+            self.expert_buffer == 0 or self.expert_buffer >= 1,
+            f"transformer.expert_buffer={self.expert_buffer}: want 0 (drops nothing) or at least 1",
         )
 
     def _check_positions(self) -> None:
@@ -213,6 +240,7 @@ class ModelConfig:
     audio: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
     vision: VisionEncoderConfig = field(default_factory=VisionEncoderConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
+    text_only: bool = False  # no encoders, no speech: a language model
     compute_dtype: str = "float32"  # bfloat16 on accelerators
     tie_text_head: bool = False  # text logits from the text embedding instead of a head of their own
     inner_monologue: bool = True  # off only for the ablation: text targets on the frame grid become control tokens
@@ -257,6 +285,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
+    name: str = "adamw"  # adamw | adafactor | muon
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     final_fraction: float = 0.1  # cosine decay ends at this share of learning_rate
@@ -266,12 +295,16 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     spike_factor: float = 10.0  # a step whose gradient norm or loss jumps by so much is skipped; 0 skips only NaN, Inf
 
+    def __post_init__(self) -> None:
+        _require(self.name in OPTIMIZERS, f"optimizer.name={self.name!r}: want one of {', '.join(OPTIMIZERS)}")
+
 
 @dataclass(frozen=True)
 class LossConfig:
     """Weights of the loss terms; each term is normalised by its own global weight sum."""
 
     text: float = 1.0
+    text_z: float = 0.0  # squared log-partition of the text logits
     monologue: float = 1.0
     semantic: float = 1.0  # codebook 0
     acoustic: float = 1.0
@@ -322,6 +355,7 @@ class TrainingConfig:
     steps: int = 100
     log_every: int = 10
     checkpoint_every: int = 200
+    microbatches: int = 1  # parts of a batch whose gradients are summed before the update
     keep_checkpoints: int = 2
     trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
     init_from: str = ""  # starting parameters: a workdir, or parts as PATH_PATTERN=WORKDIR,...

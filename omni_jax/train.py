@@ -11,8 +11,9 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -55,22 +56,41 @@ def read_flags(
 
     `values`: further flags, to be read too.
     """
+    usage = f"--config={wanted_config} --workdir=DIR"
+    config, options = read_options(arguments, usage, {"workdir": ""}, values)
+    if not options["workdir"]:
+        raise UserError(f"give {usage}")
+    return config, options["workdir"]
+
+
+def read_options(
+    arguments: Sequence[str],
+    usage: str,
+    defaults: Mapping[str, str | bool],
+    values: flags.FlagValues | None = None,
+) -> tuple[ConfigDict, dict[str, Any]]:
+    """The values of the file that `--config` names, and the other flags: texts and switches. Raises UserError.
+
+    `values`: further flags, to be read too.
+    """
     values = flags.FlagValues() if values is None else values
     config_file = config_flags.DEFINE_config_file(
-        "config", help_string=wanted_config, flag_values=values, lock_config=True, sys_argv=list(arguments)
+        "config", help_string=usage, flag_values=values, lock_config=True, sys_argv=list(arguments)
     )
-    workdir = flags.DEFINE_string("workdir", None, "where checkpoints and metrics go", flag_values=values)
+    for name, default in defaults.items():
+        define = flags.DEFINE_bool if isinstance(default, bool) else flags.DEFINE_string
+        define(name, default, usage, flag_values=values)
     try:
         rest = values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(_one_line(error)) from error
     if rest[1:]:
-        raise UserError(f"unknown argument {rest[1]!r}: want --config={wanted_config} --workdir=DIR")
-    if not config_file.value or not workdir.value:
-        raise UserError(f"give --config={wanted_config} and --workdir=DIR")
+        raise UserError(f"unknown argument {rest[1]!r}: want {usage}")
+    if not config_file.value:
+        raise UserError(f"give {usage}")
     if not isinstance(config_file.value, ConfigDict):
-        raise UserError(f"{values['config'].config_filename} is not there: want --config={wanted_config}")
-    return config_file.value, workdir.value
+        raise UserError(f"{values['config'].config_filename} is not there: want {usage}")
+    return config_file.value, {name: values[name].value for name in defaults}
 
 
 def resolve(values: ConfigDict) -> Config:

@@ -140,14 +140,22 @@ class MoEStats(NamedTuple):
     router_z_loss: Float[Array, ""]
     expert_share: Float[Array, "L E"]  # share of routed positions, sums to 1 a layer
     router_entropy: Float[Array, ""]
+    dropped_share: Float[Array, ""]  # of all choices, mean over layers: see nn.experts.mix_experts
+
+
+class TextProjection(NamedTuple):
+    """From hidden states to text logits."""
+
+    matrix: Float[Array, "D V"]
+    bias: Float[Array, " V"] | None = None
 
 
 class ModelOutput(NamedTuple):
     hidden: Float[Array, "B T D"]  # after the final norm; text logits are computed from it in chunks
     semantic_logits: Float[Array, "B T K"] | None  # codebook 0 at every position; None without speech
     codes_logits: Float[Array, "B Ns Q K"] | None  # all codebooks at `speech_index`
-    vad_logits: Float[Array, "B T"]
-    turn_logits: Float[Array, "B T R"]  # R = len(TurnState)
+    vad_logits: Float[Array, "B T"] | None  # None in a model of text alone
+    turn_logits: Float[Array, "B T R"] | None  # R = len(TurnState)
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes
     phone_logits: Float[Array, "G 4A K"] | None
     word_logits: Float[Array, "G A V"] | None

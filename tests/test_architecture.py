@@ -17,7 +17,7 @@ LEVELS = {
     3: ("models",),
     4: ("checkpoint",),
     5: ("training", "streaming", "export", "pretrained"),
-    6: ("evals", "serving"),
+    6: ("evals", "serving", "planning"),
     7: ("report",),
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}

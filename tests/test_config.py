@@ -15,7 +15,8 @@ from omni_jax.train import parse_flags, resolve
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": align, "duplex": duplex}
 CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
-MAX_KEYS = 100
+CASES += [("pretrain", size) for size in sizes.TEXT_MODELS]
+MAX_KEYS = 105
 FLAGS = ["train", "--config=configs/pretrain.py:tiny", "--workdir=runs/x"]
 
 

@@ -6,6 +6,7 @@ and gathers never cross a segment.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,6 +55,10 @@ class Budget:
     @property
     def num_pools(self) -> int:
         return self.rows // self.rows_per_pool
+
+    def of_one_pool(self) -> Budget:
+        """The same budget for the rows of a single pool."""
+        return dataclasses.replace(self, rows=self.rows_per_pool)
 
     def ever_fits(self, example: Example) -> bool:
         return (

@@ -15,6 +15,7 @@ from omni_jax.models.transformer import Transformer
 from omni_jax.nn.cache import KVCache
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.param import constant, weight
+from omni_jax.types import TextProjection
 
 _EMBEDDING_STD = 0.1
 
@@ -31,11 +32,14 @@ class TextHead:
 
     def text_logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Next-token logits, float32."""
-        head = self.text_embedding[...].T if self.cfg.tie_text_head else self.text_head[...]
+        head, bias = self.text_projection()
         logits = (hidden @ head.astype(hidden.dtype)).astype(jnp.float32)
-        if not self.cfg.transformer.variant.text_head_bias:
-            return logits
-        return logits + jnp.broadcast_to(self.text_head_bias[...], logits.shape)
+        return logits if bias is None else logits + jnp.broadcast_to(bias, logits.shape)
+
+    def text_projection(self) -> TextProjection:
+        head = self.text_embedding[...].T if self.cfg.tie_text_head else self.text_head[...]
+        has_bias = self.cfg.transformer.variant.text_head_bias
+        return TextProjection(head, self.text_head_bias[...] if has_bias else None)
 
 
 class LanguageModel(TextHead, nnx.Module):

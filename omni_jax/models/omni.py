@@ -21,7 +21,7 @@ from omni_jax.models.transformer import Transformer
 from omni_jax.nn.embed import gather_pool, lookup, sum_codes
 from omni_jax.nn.param import constant, weight
 from omni_jax.parallel.sharding import constrain
-from omni_jax.types import Batch, Media, Modality, ModelOutput, Timeline
+from omni_jax.types import Batch, Media, Modality, ModelOutput, TextProjection, Timeline
 
 _EMBEDDING_STD = 0.1
 _COSINE_SCALE = 10.0  # of the cosines at the start
@@ -31,12 +31,20 @@ class Omni(TextHead, nnx.Module):
     """Hears, sees, reads, writes and speaks on one timeline (see docs/architecture.md)."""
 
     def __init__(self, cfg: ModelConfig, rngs: nnx.Rngs):
-        dim, run = (
-            cfg.transformer.embed_dim,
-            {"scan_layers": cfg.transformer.scan_layers, "remat": cfg.transformer.remat},
-        )
-        self.cfg = cfg
+        self.cfg, dim = cfg, cfg.transformer.embed_dim
         self.text_embedding = weight(rngs, (cfg.vocab_size, dim), ("vocab", "embed"), _EMBEDDING_STD)
+        if not cfg.text_only:
+            self._make_inputs(cfg, rngs)
+        self.transformer = Transformer(cfg.transformer, rngs)
+        self.make_text_head(cfg, rngs)
+        if not cfg.text_only:
+            self.speech_decoder = DepthTransformer(cfg, rngs)
+            self.turn_head = TurnHead(dim, rngs)
+
+    def _make_inputs(self, cfg: ModelConfig, rngs: nnx.Rngs) -> None:
+        """All that a position can carry beside text."""
+        dim, trunk = cfg.transformer.embed_dim, cfg.transformer
+        run = {"scan_layers": trunk.scan_layers, "remat": trunk.remat}
         codes_shape, codes_axes = (cfg.num_codebooks, cfg.codebook_size, dim), ("codebook", "vocab", "embed")
         self.speech_embedding = weight(rngs, codes_shape, codes_axes, _EMBEDDING_STD * cfg.num_codebooks**-0.5)
         self.modality_embedding = weight(rngs, (len(Modality), dim), ("small", "embed"), _EMBEDDING_STD)
@@ -46,14 +54,15 @@ class Omni(TextHead, nnx.Module):
         self.vision_adapter = VisionAdapter(cfg.vision.embed_dim, dim, rngs)
         self.word_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
         self.tag_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
-        self.transformer = Transformer(cfg.transformer, rngs)
-        self.make_text_head(cfg, rngs)
-        self.speech_decoder = DepthTransformer(cfg, rngs)
-        self.turn_head = TurnHead(dim, rngs)
 
     def __call__(self, batch: Batch) -> ModelOutput:
         """Everything that the losses read. An empty pool, or no `speech_index`, skips that part of the computation."""
         timeline = batch.timeline
+        if self.cfg.text_only:
+            x = lookup(self.text_embedding[...].astype(self.cfg.compute_dtype), timeline.text)
+            x = constrain(x, "batch", "length", "embed_out")
+            hidden, moe = self.transformer(x, timeline.position_ids, timeline.segment_ids)
+            return ModelOutput(**dict.fromkeys(ModelOutput._fields) | {"hidden": hidden, "moe": moe})
         encoded = self.encode_audio(batch.media)
         pictures = self.encode_pictures(batch.media)
         audio = None if encoded is None else self.audio_adapter(encoded)
@@ -147,5 +156,10 @@ def apply(cfg: ModelConfig, params: Params, batch: Batch) -> ModelOutput:
 
 
 def text_logits(cfg: ModelConfig, params: Params, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-    """Text logits of hidden states, apart from `apply` so that a loss can chunk them over positions."""
+    """Text logits of hidden states."""
     return bind(cfg, params).text_logits(hidden)
+
+
+def text_projection(cfg: ModelConfig, params: Params) -> TextProjection:
+    """What text logits are computed with, apart from `apply` so that a loss never holds all logits."""
+    return bind(cfg, params).text_projection()

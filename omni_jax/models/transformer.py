@@ -42,15 +42,7 @@ class Block(nnx.Module):
         )
         self.mlp_norm = None if cfg.variant.parallel_block else norm(cfg.embed_dim, cfg.norm_eps)
         if sparse:
-            self.moe = MoE(
-                cfg.embed_dim,
-                cfg.expert_dim,
-                cfg.num_experts,
-                cfg.experts_per_token,
-                cfg.moe_dispatch,
-                rngs,
-                residual_std=residual_std,
-            )
+            self.moe = MoE(cfg, rngs, residual_std=residual_std)
         elif cfg.variant.mlp == "swiglu":
             self.mlp = SwiGLU(cfg.embed_dim, cfg.mlp_dim, rngs, residual_std=residual_std)
         else:
@@ -153,10 +145,11 @@ class Transformer(nnx.Module):
     def _moe_stats(self, stats: RouterStats | None) -> MoEStats:
         if stats is None:
             zero = jnp.zeros((), jnp.float32)
-            return MoEStats(zero, zero, jnp.zeros((0, self.cfg.num_experts), jnp.float32), zero)
+            return MoEStats(zero, zero, jnp.zeros((0, self.cfg.num_experts), jnp.float32), zero, zero)
         return MoEStats(
             jnp.sum(stats.load_balance_loss),
             jnp.sum(stats.router_z_loss),
             stats.expert_share,
             jnp.sum(stats.router_entropy),
+            jnp.mean(stats.dropped_share),
         )

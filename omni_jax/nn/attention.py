@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import constant, weight
 from omni_jax.nn.rope import Rotary, apply_rotary
+from omni_jax.nn.splash import attend_splash, can_splash
 
 QUERY_BLOCK = 512  # longer sequences attend block by block, so that the T x T logits never exist at once
 _MASKED = -1e30  # finite: a fully masked row gives an average instead of NaN
@@ -68,6 +69,8 @@ def attend_segments(
     window: int | None = None,
 ) -> Float[Array, "B T H Dh"]:
     """Self-attention inside segments. Above `2 * QUERY_BLOCK` positions memory grows with T, not with T squared."""
+    if can_splash(q):
+        return attend_splash(q, k, v, segment_ids, causal, window)
     length = q.shape[1]
     if length <= 2 * QUERY_BLOCK or length % QUERY_BLOCK:
         return attend(q, k, v, segment_mask(segment_ids, segment_ids, 0, causal, window))

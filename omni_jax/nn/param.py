@@ -31,11 +31,25 @@ def stack_layers(make: Callable[[nnx.Rngs], Layer], num_layers: int, rngs: nnx.R
     return stacked
 
 
-# What the backward pass may keep: `minimal` keeps matrix products, `full` recomputes everything.
+# What the backward pass may keep of a layer beside its input: `minimal` keeps matrix products and `offload` sends them
+# to the host's memory, `full` computes everything again.
 _POLICIES = {
     "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "offload": jax.checkpoint_policies.offload_dot_with_no_batch_dims("device", "pinned_host"),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+
+@jax.custom_vjp
+def _read_in_the_loop(x: jax.Array) -> jax.Array:
+    """Keeps the conversion of a layer's weights inside the loop over layers.
+
+    Without this the compiler converts all layers' weights before the loop and holds the copies throughout.
+    """
+    return jax.lax.optimization_barrier(x)
+
+
+_read_in_the_loop.defvjp(lambda x: (_read_in_the_loop(x), None), lambda _, gradient: (gradient,))
 
 
 def run_layers(
@@ -53,7 +67,7 @@ def run_layers(
         layers: a module from `stack_layers`.
         carry: goes through all layers.
         per_layer: pytree with a leading layer axis, handed out slice by slice (caches).
-        remat: `none`, `minimal` or `full` rematerialisation of each layer in the backward pass.
+        remat: `none`, `minimal`, `offload` or `full` rematerialisation of each layer in the backward pass.
         scan: one compiled body under `lax.scan`; False unrolls, which compiles longer and runs faster on a CPU.
 
     Returns:
@@ -63,6 +77,8 @@ def run_layers(
 
     def step(carry: Any, inputs: tuple[Any, Any]) -> tuple[Any, Any]:
         layer_state, x = inputs
+        if scan:
+            layer_state = jax.tree.map(_read_in_the_loop, layer_state)
         return body(nnx.merge(graph, layer_state), carry, x)
 
     if remat != "none":

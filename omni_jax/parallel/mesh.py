@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from omni_jax.config import ConfigError, MeshConfig
+from omni_jax.config import Config, ConfigError, MeshConfig
 
 AXES = ("data", "fsdp", "expert", "context", "tensor")
 
@@ -39,7 +40,40 @@ def mesh_shape(cfg: MeshConfig, num_devices: int) -> tuple[int, ...]:
 
 
 def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh over `devices` (all of them by default), with compiler-propagated ("Auto") axes."""
+    """The mesh over `devices` (all of them by default), with compiler-propagated ("Auto") axes.
+
+    Devices of several slices are joined along `data`, the only axis whose collectives cross the slow network between
+    slices. Raises ConfigError for a mesh that does not fit them.
+    """
     devices = jax.devices() if devices is None else list(devices)
     shape = mesh_shape(cfg, len(devices))
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    types = (AxisType.Auto,) * len(AXES)
+    slices = len({getattr(device, "slice_index", None) for device in devices})
+    if slices == 1:
+        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+    if shape[0] % slices:
+        raise ConfigError(
+            f"mesh.data={shape[0]} must be a multiple of the {slices} slices: only this axis crosses them; set "
+            f"--config.mesh.data={slices}"
+        )
+    inside, across = (shape[0] // slices, *shape[1:]), (slices, *[1] * (len(shape) - 1))
+    return Mesh(mesh_utils.create_hybrid_device_mesh(inside, across, devices), AXES, axis_types=types)
+
+
+def check_batch(cfg: Config, mesh: Mesh) -> None:
+    """Raises ConfigError where the mesh does not divide the rows of a batch, its pools or its positions."""
+    data = cfg.data
+    ways = mesh.shape["data"] * mesh.shape["fsdp"] * mesh.shape["expert"]
+    pools = data.rows // data.rows_per_pool
+    if pools % (ways * cfg.training.microbatches) or data.rows % data.rows_per_pool:
+        unit = ways * cfg.training.microbatches * data.rows_per_pool
+        raise ConfigError(
+            f"data.rows={data.rows} must be a multiple of {unit}: {ways} devices along data, fsdp and expert x "
+            f"training.microbatches={cfg.training.microbatches} x data.rows_per_pool={data.rows_per_pool}; set "
+            f"--config.data.rows={max(1, round(data.rows / unit)) * unit} or a smaller mesh"
+        )
+    if data.row_positions % mesh.shape["context"]:
+        raise ConfigError(
+            f"data.row_positions={data.row_positions} must be a multiple of mesh.context={mesh.shape['context']}; "
+            "lower --config.mesh.context"
+        )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
+from omni_jax.config import ConfigError
+
 # Logical axis -> mesh axis or axes; None = replicated. A weight names each of its dimensions after one of these.
 RULES: dict[str, str | tuple[str, ...] | None] = {
-    "batch": ("data", "fsdp"),  # rows of the timeline, pools of media
-    "length": None,  # timeline positions
-    "embed": "fsdp",  # the trunk's width: parameters are gathered where they are used
+    "batch": ("data", "fsdp", "expert"),  # rows of the timeline, pools of media
+    "length": "context",  # timeline positions
+    "embed": ("fsdp", "expert"),  # the trunk's width: parameters are gathered where they are used
+    "expert_embed": "fsdp",  # the same width in a weight that is split by experts already
     "embed_out": None,  # a second width in one weight
     "mlp": "tensor",
     "heads": "tensor",
@@ -73,7 +81,7 @@ def param_shardings(mesh: Mesh, axes_tree: Any) -> Any:
     """The `NamedSharding` of every `ParamAxes` leaf.
 
     Raises:
-        ValueError: a dimension is not divisible by its mesh axes.
+        ConfigError: a dimension is not divisible by its mesh axes.
     """
 
     def one(path: tuple, leaf: ParamAxes) -> NamedSharding:
@@ -82,7 +90,7 @@ def param_shardings(mesh: Mesh, axes_tree: Any) -> Any:
             for axis in mesh_axes(name):
                 ways *= mesh.shape[axis]
             if size % ways:
-                raise ValueError(
+                raise ConfigError(
                     f"{jax.tree_util.keystr(path)}: dimension {name!r} of size {size} does not divide over {ways} "
                     f"devices of mesh axis {mesh_axes(name)}: lower --config.mesh.{mesh_axes(name)[-1]} or make the "
                     f"size a multiple of {ways}"
@@ -93,8 +101,85 @@ def param_shardings(mesh: Mesh, axes_tree: Any) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Leading axis over `data` and `fsdp`; holds for every [B, ...] and [G, ...] field of a batch."""
+    """Leading axis over `data`, `fsdp` and `expert`; holds for every [B, ...] and [G, ...] field of a batch."""
     return NamedSharding(mesh, PartitionSpec(RULES["batch"]))
+
+
+def spec(*names: str) -> PartitionSpec:
+    """The `PartitionSpec` of an activation with these logical axes."""
+    return PartitionSpec(*(RULES[name] for name in names))
+
+
+def platform() -> str:
+    """Where the program will run: the platform of the mesh that is set, which may be one that is only planned for."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
+def on_shards(
+    function: Callable[..., Any], in_axes: Sequence[tuple[str, ...]], out_axes: Sequence[tuple[str, ...]]
+) -> Callable[..., Any]:
+    """`function` run by every device on its own shards (`jax.shard_map`); arguments and results by logical axes.
+
+    Without a mesh it runs on the whole arrays; `axis_size` is then 1 for every axis, so collectives that ask for it
+    first fall away.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return function
+    in_specs, out_specs = (tuple(spec(*names) for names in axes) for axes in (in_axes, out_axes))
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def axis_size(*axes: str) -> int:
+    """Devices along mesh axes; 1 where no mesh is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
+
+
+def gather_shards(x: Shaped[Array, "..."], axes: tuple[str, ...], dimension: int) -> Shaped[Array, "..."]:
+    """The whole `dimension` from the shards on `axes`, inside `on_shards`; its gradient is a reduce-scatter."""
+    axes = tuple(axis for axis in axes if axis_size(axis) > 1)
+    if not axes:
+        return x
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
+    return _gather(x, axes, dimension)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(x: Array, axes: tuple[str, ...], dimension: int) -> Array:
+    return jax.lax.all_gather(x, axes, axis=dimension, tiled=True)
+
+
+def _scatter(axes: tuple[str, ...], dimension: int, _: None, gradient: Array) -> tuple[Array]:
+    for axis in axes:
+        for groups in _scatter_stages(axis_size(axis)):
+            gradient = jax.lax.psum_scatter(
+                gradient, axis, scatter_dimension=dimension, tiled=True, axis_index_groups=groups
+            )
+    return (gradient,)
+
+
+_gather.defvjp(lambda x, axes, dimension: (_gather(x, axes, dimension), None), _scatter)
+
+
+def _scatter_stages(size: int) -> list[list[list[int]] | None]:
+    """Groups of the reduce-scatters that follow each other; None is one over all.
+
+    The TPU compiler has no reduce-scatter over all three axes of a torus and makes an all-reduce of it, at twice the
+    bytes. Over a plane and then over a line it has, and together they move what one would.
+    """
+    line = 2 ** (size.bit_length() // 3)
+    if platform() != "tpu" or size < 64 or size % line:
+        return [None]
+    places = np.arange(size).reshape(-1, line)
+    return [places.T.tolist(), places.tolist()]
+
+
+def sum_shards(x: Shaped[Array, "..."], axis: str) -> Shaped[Array, "..."]:
+    """The sum over a mesh axis, inside `on_shards`."""
+    return x if axis_size(axis) == 1 else jax.lax.psum(x, axis)
 
 
 def constrain(x: Shaped[Array, "..."], *names: str) -> Shaped[Array, "..."]:

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from omni_jax.config import LossConfig
+from omni_jax.nn.cross_entropy import head_nll
 from omni_jax.training.ctc import ctc_term
-from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput
+from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, TextProjection
 
-_CHUNK_LOGITS = 2**24  # text logits alive at once, 64 MB in float32
 _BETWEEN_WORDS_WEIGHT = 0.1
-
-Project = Callable[[Float[Array, "B t D"]], Float[Array, "B t V"]]
 
 
 def omni_loss(
-    cfg: LossConfig, output: ModelOutput, batch: Batch, project: Project, vocab_size: int, ctc_subframes: int
+    cfg: LossConfig, output: ModelOutput, batch: Batch, head: TextProjection, ctc_subframes: int
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum, and every term alone. A term without targets in this batch is 0, with zero gradient.
 
     Args:
-        project: hidden states to text logits; applied chunk by chunk, so that [B, T, V] is never held.
+        head: from hidden states to text logits, which are never held whole.
     """
-    terms = text_terms(output, batch, project, vocab_size)
+    terms = text_terms(output, batch, head)
     if output.semantic_logits is not None:
         terms |= speech_terms(output, batch)
-    terms["turn"], terms["vad"] = turn_terms(output, batch)
+    if output.turn_logits is not None:
+        terms["turn"], terms["vad"] = turn_terms(output, batch)
     if output.ctc_logits is not None and cfg.ctc > 0:
         terms["ctc"] = ctc_term(output.ctc_logits, batch.media, ctc_subframes)
     if output.phone_logits is not None:
@@ -43,6 +39,7 @@ def omni_loss(
     terms["router_z"] = output.moe.router_z_loss
     weights = {
         "text": cfg.text,
+        "text_z": cfg.text_z,
         "monologue": cfg.monologue,
         "semantic": cfg.semantic,
         "acoustic": cfg.acoustic,
@@ -64,38 +61,16 @@ def weighted_mean(values: Float[Array, "..."], weights: Float[Array, "..."]) -> 
     return jnp.sum(jnp.where(weights > 0, weights * values, 0.0)) / jnp.where(total > 0, total, 1.0)
 
 
-def text_terms(output: ModelOutput, batch: Batch, project: Project, vocab_size: int) -> dict[str, Float[Array, ""]]:
-    """Next-token cross-entropy: on the frame grid (the inner monologue) and everywhere else."""
+def text_terms(output: ModelOutput, batch: Batch, head: TextProjection) -> dict[str, Float[Array, ""]]:
+    """Next-token cross-entropy, on the frame grid (the inner monologue) and everywhere else, and its z-loss."""
     timeline = batch.timeline
-    chunk = max(1, _CHUNK_LOGITS // (timeline.text.shape[0] * vocab_size))
-    nll = chunked_nll(project, output.hidden, timeline.text_target, chunk)
+    nll, log_z = head_nll(output.hidden, head, timeline.text_target)
     on_grid = timeline.modality == Modality.FRAME
     return {
         "text": weighted_mean(nll, jnp.where(on_grid, 0.0, timeline.text_weight)),
         "monologue": weighted_mean(nll, jnp.where(on_grid, timeline.text_weight, 0.0)),
+        "text_z": weighted_mean(jnp.square(log_z), timeline.text_weight),
     }
-
-
-def chunked_nll(
-    project: Project, hidden: Float[Array, "B T D"], target: Int[Array, "B T"], chunk: int
-) -> Float[Array, "B T"]:
-    """-log p(target) at every position, `chunk` positions at a time; the backward pass computes the logits again.
-
-    Targets below 0 are read as 0: their weight must be 0.
-    """
-    batch, length, width = hidden.shape
-    if chunk >= length:
-        return _nll(project(hidden), target)
-    padding = -length % chunk
-    hidden = jnp.pad(hidden, ((0, 0), (0, padding), (0, 0))).reshape(batch, -1, chunk, width).swapaxes(0, 1)
-    target = jnp.pad(target, ((0, 0), (0, padding))).reshape(batch, -1, chunk).swapaxes(0, 1)
-
-    @jax.checkpoint
-    def body(carry: None, inputs: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
-        return carry, _nll(project(inputs[0]), inputs[1])
-
-    _, nll = jax.lax.scan(body, None, (hidden, target))
-    return nll.swapaxes(0, 1).reshape(batch, -1)[:, :length]
 
 
 def speech_terms(output: ModelOutput, batch: Batch) -> dict[str, Float[Array, ""]]:

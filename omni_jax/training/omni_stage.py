@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import optax
+import optax.contrib
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.checkpoint import Checkpointer, load_codec, load_params, params_sha256
@@ -17,9 +18,9 @@ from omni_jax.config import Config, ConfigError
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.models import omni
 from omni_jax.operations import Operations
-from omni_jax.parallel.mesh import make_mesh
+from omni_jax.parallel.mesh import check_batch, make_mesh
 from omni_jax.parallel.process_rows import my_shards
-from omni_jax.parallel.sharding import batch_sharding, param_shardings
+from omni_jax.parallel.sharding import ParamAxes, batch_sharding, param_shardings
 from omni_jax.training.guard import new_guard
 from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import make_optimizer, trainable_mask
@@ -40,6 +41,7 @@ def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     has_codec = codec_params is not None
     codes = shared_code_cache(config, codec_params, workdir) if has_codec else None
     mesh = make_mesh(config.mesh)
+    check_batch(config, mesh)
     optimizer = omni_optimizer(config)
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
     run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
@@ -91,13 +93,32 @@ def starting_params(config: Config) -> Any:
 
 
 def omni_optimizer(config: Config) -> optax.GradientTransformation:
-    """Weight decay on everything with two or more dimensions that are not the layer stack, except embeddings."""
+    """Weight decay on everything with two or more dimensions that are not the layer stack, except embeddings.
+
+    The routers' balancing biases are not the optimizer's: the step moves them.
+    """
     axes = omni.param_axes(config.model)
     decay = jax.tree_util.tree_map_with_path(
         lambda path, leaf: len([name for name in leaf.names if name != "layers"]) > 1 and not _is_embedding(path), axes
     )
-    trainable = trainable_mask(axes, config.training.trainable)
-    return make_optimizer(config.optimizer, config.training.steps, decay, trainable)
+    trainable = jax.tree_util.tree_map_with_path(
+        lambda path, train: train and path[-1] != jax.tree_util.DictKey("router_bias"),
+        trainable_mask(axes, config.training.trainable),
+    )
+    matrices = jax.tree_util.tree_map_with_path(_matrix, axes)
+    return make_optimizer(config.optimizer, config.training.steps, decay, trainable, matrices)
+
+
+def _matrix(path: tuple[Any, ...], leaf: ParamAxes) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which dimensions of a weight are inputs and which outputs, where it is a matrix inside the model.
+
+    Embeddings and heads, whose rows stand for tokens, are not orthogonalised (arXiv 2502.16982 section 2.2).
+    """
+    dims = [index for index, name in enumerate(leaf.names) if name not in ("layers", "expert", "codebook")]
+    if len(dims) < 2 or "small" in leaf.names or "vocab" in leaf.names or _is_embedding(path):
+        return None
+    inputs = dims[:-1] if leaf.names[dims[0]] == "heads" else dims[:1]
+    return optax.contrib.MuonDimensionNumbers(tuple(inputs), tuple(dims[len(inputs) :]))
 
 
 def _is_embedding(path: tuple[Any, ...]) -> bool:
@@ -108,24 +129,33 @@ def abstract_state(config: Config, mesh: Mesh, optimizer: optax.GradientTransfor
     """Shapes, dtypes and shardings: parameters by the rule table, moments like them, the rest everywhere."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 
-    def placed(leaf: Any, sharding: NamedSharding = everywhere) -> Any:
-        if isinstance(leaf, optax.MaskedNode):  # a frozen parameter has no moments
-            return leaf
+    def placed(leaf: Any, sharding: NamedSharding = everywhere) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     shardings = param_shardings(mesh, omni.param_axes(config.model))
     params = jax.tree.map(placed, jax.eval_shape(partial(omni.init_params, config.model), key), shardings)
-    opt_state = optax.tree_utils.tree_map_params(
-        optimizer,
-        placed,
-        jax.eval_shape(optimizer.init, params),
-        shardings,
-        transform_non_params=placed,
-        is_leaf=lambda leaf: isinstance(leaf, optax.MaskedNode),
-    )
+    owners = dict(jax.tree_util.tree_leaves_with_path(params))
+
+    def slot(path: tuple[Any, ...], leaf: Any) -> jax.ShapeDtypeStruct:
+        """The optimizer's path to a moment ends with the path of its parameter."""
+        owner = next((owners[path[start:]] for start in range(len(path)) if path[start:] in owners), None)
+        return placed(leaf) if owner is None else placed(leaf, _slot_sharding(leaf.shape, owner))
+
+    opt_state = jax.tree_util.tree_map_with_path(slot, jax.eval_shape(optimizer.init, params))
     guard = jax.tree.map(placed, jax.eval_shape(new_guard))
     return TrainState(params, opt_state, placed(jax.ShapeDtypeStruct((), "int32")), placed(key), guard)
+
+
+def _slot_sharding(shape: tuple[int, ...], param: jax.ShapeDtypeStruct) -> NamedSharding:
+    """A moment lies like its parameter; a factored one (Adafactor's) like the dimensions that are left of it."""
+    spec = param.sharding.spec
+    if shape == param.shape:
+        return param.sharding
+    for gone in range(len(param.shape)):
+        if shape == param.shape[:gone] + param.shape[gone + 1 :]:
+            return NamedSharding(param.sharding.mesh, PartitionSpec(*spec[:gone], *spec[gone + 1 :]))
+    return NamedSharding(param.sharding.mesh, PartitionSpec())
 
 
 def compile_on_first_batch(config: Config, mesh: Mesh, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""AdamW with warmup and cosine decay; frozen parameters stay untouched."""
+"""The update rule with warmup and cosine decay; frozen parameters stay untouched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
 from omni_jax.config import ConfigError, OptimizerConfig
 
@@ -23,26 +24,39 @@ def learning_rate_schedule(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    cfg: OptimizerConfig, steps: int, decay_mask: Any, trainable_mask: Any
+    cfg: OptimizerConfig, steps: int, decay_mask: Any, trainable_mask: Any, matrices: Any = None
 ) -> optax.GradientTransformation:
-    """AdamW (arXiv 1711.05101) on the trainable parameters.
+    """`cfg.name` on the trainable parameters: AdamW (arXiv 1711.05101), Adafactor (1804.04235) or Muon (2502.16982).
 
     Args:
         decay_mask: True at the leaves that weight decay pulls to zero (matrices, not norms, biases or embeddings).
         trainable_mask: False at the leaves that stay as they are; they have no moments either.
+        matrices: for Muon, `optax.contrib.MuonDimensionNumbers` at the leaves that it orthogonalises, None at those
+            that Adam updates.
     """
-    adamw = optax.chain(
-        optax.clip_by_global_norm(cfg.clip_norm),
-        optax.adamw(
-            learning_rate_schedule(cfg, steps),
-            b1=cfg.beta1,
-            b2=cfg.beta2,
-            weight_decay=cfg.weight_decay,
-            mask=jax.tree.map(lambda decay, train: decay and train, decay_mask, trainable_mask),
-        ),
-    )
+    decayed = jax.tree.map(lambda decay, train: decay and train, decay_mask, trainable_mask)
+    update = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), _rule(cfg, steps, decayed, matrices))
     labels = jax.tree.map(lambda train: "trainable" if train else "frozen", trainable_mask)
-    return optax.partition({"trainable": adamw, "frozen": optax.set_to_zero()}, labels)
+    return optax.partition({"trainable": update, "frozen": optax.set_to_zero()}, labels)
+
+
+def _rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> optax.GradientTransformation:
+    rate = learning_rate_schedule(cfg, steps)
+    if cfg.name == "adafactor":
+        return optax.adafactor(
+            rate, multiply_by_parameter_scale=False, weight_decay_rate=cfg.weight_decay, weight_decay_mask=decayed
+        )
+    if cfg.name == "muon":
+        return optax.contrib.muon(
+            rate,
+            weight_decay=cfg.weight_decay,
+            weight_decay_mask=decayed,
+            adam_b1=cfg.beta1,
+            adam_b2=cfg.beta2,
+            muon_weight_dimension_numbers=matrices,
+            consistent_rms=0.2,  # updates as large as AdamW's (arXiv 2502.16982 section 2.2), so one rate serves all
+        )
+    return optax.adamw(rate, b1=cfg.beta1, b2=cfg.beta2, weight_decay=cfg.weight_decay, mask=decayed)
 
 
 def trainable_mask(params: Any, prefixes: tuple[str, ...]) -> Any:

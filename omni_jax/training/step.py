@@ -31,6 +31,15 @@ def compile_step(
 
     The state passed in is donated. `batch` holds this process' rows in numpy; it is placed on the mesh first.
     """
+    compiled = lower_step(config, mesh, optimizer, state, batch).compile()
+    rows = batch_sharding(mesh)
+    return lambda state, batch: compiled(state, on_devices(batch, rows, config.data.rows))
+
+
+def lower_step(
+    config: Config, mesh: Mesh, optimizer: optax.GradientTransformation, state: TrainState, batch: Batch
+) -> jax.stages.Lowered:
+    """The step as a program for the mesh, whose devices need not exist; of `state` and `batch` only shapes are read."""
     rows = batch_sharding(mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
@@ -41,8 +50,7 @@ def compile_step(
         donate_argnums=0,
     )
     with jax.set_mesh(mesh):
-        compiled = step.lower(state, abstract_batch).compile()
-    return lambda state, batch: compiled(state, on_devices(batch, rows, config.data.rows))
+        return step.lower(state, abstract_batch)
 
 
 def train_step(
@@ -50,27 +58,81 @@ def train_step(
 ) -> tuple[TrainState, Metrics]:
     """A pure function; `guarded` makes a bad step leave no trace."""
     batch = drop_own_codes(batch, jax.random.fold_in(state.key, state.step), config.training.codes_dropout)
-
-    def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
-        output = omni.apply(config.model, params, batch)
-        loss, terms = omni_loss(
-            config.loss,
-            output,
-            batch,
-            lambda hidden: omni.text_logits(config.model, params, hidden),
-            config.model.vocab_size,
-            config.model.audio.ctc_subframes,
-        )
-        routing = {"router_entropy": output.moe.router_entropy, "max_expert_share": jnp.max(output.moe.expert_share)}
-        return loss, (terms, routing if config.model.transformer.num_experts else {})
-
-    (loss, (terms, routing)), grads = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+    parts = config.training.microbatches
+    differentiate = _gradients if parts == 1 else _accumulated_gradients
+    metrics, expert_share, grads = differentiate(config, state.params, batch)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": loss, **terms, **routing, "gradient_norm": optax.tree.norm(grads)}
+    params = balance_routers(params, expert_share, config.model.transformer.router_bias_rate)
+    metrics["gradient_norm"] = optax.tree.norm(grads)
     metrics |= {f"gradient_norm/{part}": optax.tree.norm(values) for part, values in grads.items()}
     metrics["learning_rate"] = learning_rate_schedule(config.optimizer, config.training.steps)(state.step)
     return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
+
+
+def _gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.Array, Any]:
+    """Metrics, each layer's share of positions by expert, and gradients."""
+
+    def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        output = omni.apply(config.model, params, batch)
+        head = omni.text_projection(config.model, params)
+        loss, terms = omni_loss(config.loss, output, batch, head, config.model.audio.ctc_subframes)
+        moe = output.moe
+        if config.model.transformer.num_experts:
+            terms |= {"router_entropy": moe.router_entropy, "max_expert_share": jnp.max(moe.expert_share)}
+            terms |= {"dropped_share": moe.dropped_share}
+        return loss, ({"loss": loss, **terms}, moe.expert_share)
+
+    (_, (metrics, share)), grads = jax.value_and_grad(loss_function, has_aux=True)(params)
+    return metrics, share, grads
+
+
+def _accumulated_gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.Array, Any]:
+    """`_gradients` of one part of the batch after the other, summed by each part's share of the text targets.
+
+    The sum is the whole batch's gradient for the text loss; a term with other targets is weighted by the text's.
+    """
+    parts = split_batch(batch, config.training.microbatches, config.data.rows_per_pool)
+    tokens = jnp.sum(parts.timeline.text_weight, axis=(1, 2))
+    total = jnp.sum(tokens)
+    shares = jnp.where(total > 0, tokens / jnp.where(total > 0, total, 1.0), 1.0 / len(tokens))
+    example = jax.tree.map(lambda leaf: leaf[0], parts)
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(partial(_gradients, config), params, example)
+    )
+
+    def add(summed: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        part, share = inputs
+        return jax.tree.map(lambda total, new: total + share * new, summed, _gradients(config, params, part)), None
+
+    return jax.lax.scan(add, zeros, (parts, shares))[0]
+
+
+def split_batch(batch: Batch, parts: int, rows_per_pool: int) -> Batch:
+    """Every field [B, ...] or [G, ...] as [parts, B / parts, ...]; a pool stays with its rows.
+
+    Part i takes every `parts`-th pool from i on, so that each device keeps the rows that it has.
+    """
+    pools = batch.speech_index.shape[0] // rows_per_pool
+
+    def split(leaf: jax.Array) -> jax.Array:
+        inside = leaf.shape[0] // pools
+        parted = leaf.reshape(pools // parts, parts, inside, *leaf.shape[1:])
+        return jnp.swapaxes(parted, 0, 1).reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:])
+
+    return jax.tree.map(split, batch)
+
+
+def balance_routers(params: Any, expert_share: jax.Array, rate: float) -> Any:
+    """Raises the bias of the experts that got less than their share and lowers the others' (arXiv 2408.15664)."""
+    if not rate:
+        return params
+    too_few = jnp.sign(jnp.mean(expert_share, axis=-1, keepdims=True) - expert_share)
+
+    def move(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf + rate * too_few if path[-1] == jax.tree_util.DictKey("router_bias") else leaf
+
+    return jax.tree_util.tree_map_with_path(move, params)
 
 
 def drop_own_codes(batch: Batch, key: jax.Array, rate: float) -> Batch:

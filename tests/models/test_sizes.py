@@ -1,23 +1,48 @@
-"""Every size can be built and run forward, by shapes alone, and is as large as the documentation says."""
+"""Every size can be built and trained by shapes alone, and is as large as the documentation says."""
+
+from functools import partial
 
 import jax
-import numpy as np
 import pytest
 
-from configs import duplex, sizes
-from omni_jax.input_pipeline.packing import Budget, Packer, assemble
-from omni_jax.models import omni
+from configs import align, duplex, pretrain, sizes
+from omni_jax.config import MeshConfig
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.planning.model_flops import count_parameters
+from omni_jax.planning.plan import abstract_batch
 from omni_jax.train import resolve
+from omni_jax.training.omni_stage import abstract_state, omni_optimizer
+from omni_jax.training.step import train_step
 
-MILLIONS = {"tiny": 6, "small": 248}
+STAGES = {"pretrain": pretrain, "align": align, "duplex": duplex}
+CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
+CASES += [("pretrain", size) for size in sizes.TEXT_MODELS]
+# Billions of parameters, all and active, encoders (1.3 B in the large sizes), embeddings and heads included.
+BILLIONS = {
+    "tiny": (0.00599, 0.00533),
+    "small": (0.248, 0.1706),
+    "1b": (1.613, 1.613),
+    "8b_a1b": (9.55, 3.47),
+    "30b_a3b": (32.22, 5.04),
+    "400b_a17b": (400.8, 20.05),
+    "mixtral_8x7b": (46.70, 12.88),
+    "qwen3_30b_a3b": (30.53, 3.353),
+}
 
 
-@pytest.mark.parametrize("size", sizes.MODELS)
-def test_size_traces(size):
-    config = resolve(duplex.get_config(size))
-    params = jax.eval_shape(lambda key: omni.init_params(config.model, key), jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) / 1e6 == pytest.approx(MILLIONS[size], rel=0.02)
-    batch = assemble(Packer(Budget.from_config(config)), np.random.default_rng(0))
-    output = jax.eval_shape(lambda params, batch: omni.apply(config.model, params, batch), params, batch)
-    assert output.hidden.shape == (*batch.timeline.text.shape, config.model.transformer.embed_dim)
-    assert output.codes_logits.shape[2:] == (config.model.num_codebooks, config.model.codebook_size)
+@pytest.mark.parametrize("size", BILLIONS)
+def test_a_size_is_as_large_as_it_says(size):
+    total, active = count_parameters(resolve(pretrain.get_config(size)))
+    assert (total / 1e9, active / 1e9) == pytest.approx(BILLIONS[size], rel=0.02)
+
+
+@pytest.mark.parametrize(("stage", "size"), CASES)
+def test_a_step_traces(stage, size):
+    config = resolve(STAGES[stage].get_config(size))
+    optimizer = omni_optimizer(config)
+    state = abstract_state(config, make_mesh(MeshConfig(), jax.devices()[:1]), optimizer)
+    new, metrics = jax.eval_shape(partial(train_step, config, optimizer), state, abstract_batch(config))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["loss"].shape == ()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from omni_jax.nn.moe import MoE, router_stats
+from omni_jax.config import TransformerConfig
+from omni_jax.nn.moe import MoE, route, router_stats
 
 EXACT = 1e-5
 DIM, WIDTH, EXPERTS, TOP = 8, 12, 4, 2
@@ -15,8 +16,13 @@ def inputs():
     return jax.random.normal(jax.random.key(1), (2, 7, DIM)), jnp.asarray([[True] * 7, [True] * 3 + [False] * 4])
 
 
-def moe(dispatch):
-    return MoE(DIM, WIDTH, EXPERTS, TOP, dispatch, nnx.Rngs(0))
+def config(**changes):
+    shape = {"embed_dim": DIM, "expert_dim": WIDTH, "num_experts": EXPERTS, "experts_per_token": TOP}
+    return TransformerConfig(**(shape | changes))
+
+
+def moe(dispatch, **changes):
+    return MoE(config(moe_dispatch=dispatch, **changes), nnx.Rngs(0))
 
 
 def dense_loop(layer, x):
@@ -66,15 +72,46 @@ def test_statistics_count_real_positions_only(inputs):
 
 
 def test_load_balance_loss_is_one_when_even_and_grows_when_not():
-    real = jnp.ones(8, bool)
+    real, none = jnp.ones(8, bool), jnp.zeros(8)
     even = jnp.stack([jnp.arange(8) % 4, (jnp.arange(8) + 1) % 4], axis=1)
-    balanced = router_stats(jnp.zeros((8, 4)), even, real)
+    balanced = router_stats(jnp.zeros((8, 4)), jnp.full((8, 4), 0.25), even, real, none)
     assert float(balanced.load_balance_loss) == pytest.approx(1.0, abs=EXACT)
     assert float(balanced.router_entropy) == pytest.approx(np.log(4), abs=EXACT)
-    skewed = router_stats(jnp.broadcast_to(jnp.asarray([[9.0, 9.0, 0, 0]]), (8, 4)), even * 0, real)
+    logits = jnp.broadcast_to(jnp.asarray([[9.0, 9.0, 0, 0]]), (8, 4))
+    skewed = router_stats(logits, jax.nn.softmax(logits), even * 0, real, none)
     assert float(skewed.load_balance_loss) > 1.9
 
 
 def test_no_real_position_gives_zeros_not_nan(inputs):
     _, stats = moe("dense")(inputs[0], jnp.zeros_like(inputs[1]))
     assert all(float(jnp.sum(leaf)) == 0.0 for leaf in stats)
+
+
+def test_a_sigmoid_router_normalises_the_scores_of_the_chosen():
+    logits = jnp.asarray([[2.0, -1.0, 0.5, -3.0]])
+    gates, chosen, probs = route(config(router="sigmoid"), logits, None)
+    scores = 1 / (1 + np.exp(-np.asarray([2.0, 0.5])))
+    np.testing.assert_array_equal(chosen[0], [0, 2])
+    np.testing.assert_allclose(gates[0], scores / scores.sum(), rtol=EXACT)
+    assert float(probs.sum()) == pytest.approx(1.0, abs=EXACT)
+
+
+def test_a_bias_moves_the_choice_and_not_the_gates():
+    logits = jnp.asarray([[2.0, 1.0, 0.0, -1.0]])
+    gates, chosen, _ = route(config(), logits, jnp.asarray([0.0, -9.0, 0.0, 9.0]))
+    np.testing.assert_array_equal(chosen[0], [3, 0])
+    both = np.exp([-1.0, 2.0])
+    np.testing.assert_allclose(gates[0], both / both.sum(), rtol=EXACT)
+
+
+def test_a_position_is_held_to_its_best_groups():
+    logits = jnp.asarray([[3.0, -9.0, 2.0, 1.0]])  # the second pair is the better one together
+    _, chosen, _ = route(config(router_groups=(2, 1), router="sigmoid"), logits, None)
+    np.testing.assert_array_equal(chosen[0], [2, 3])
+
+
+def test_shared_experts_see_every_position(inputs):
+    layer = moe("sorted", num_shared_experts=2)
+    routed = dense_loop(layer, inputs[0])
+    np.testing.assert_allclose(layer(*inputs)[0], routed + layer.shared(inputs[0]), atol=EXACT)
+    assert layer.shared.gate.kernel.shape == (DIM, 2 * WIDTH)

@@ -1,4 +1,4 @@
-"""Every loss term against a plain loop, and the text loss without all logits at once."""
+"""Every loss term against a plain loop."""
 
 import itertools
 
@@ -10,7 +10,6 @@ import pytest
 from omni_jax.config import LossConfig
 from omni_jax.training.ctc import ctc_term
 from omni_jax.training.losses import (
-    chunked_nll,
     omni_loss,
     phone_term,
     speech_terms,
@@ -20,7 +19,7 @@ from omni_jax.training.losses import (
     weighted_mean,
     word_term,
 )
-from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats
+from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats, TextProjection
 from tests.training.batches import random_batch, small_config
 
 CONFIG = small_config()
@@ -54,7 +53,7 @@ def output(batch):
         phone_logits=draw(rows, 4 * slots, MODEL.audio.num_phones),
         word_logits=draw(rows, slots, MODEL.vocab_size),
         tag_logits=draw(rows, batch.media.tags.shape[1], MODEL.vocab_size),
-        moe=MoEStats(*(jnp.ones(shape) for shape in ((), (), (2, 4), ()))),
+        moe=MoEStats(*(jnp.ones(shape) for shape in ((), (), (2, 4), (), ()))),
     )
 
 
@@ -70,40 +69,9 @@ def test_weighted_mean_without_weight_is_zero_with_zero_gradient():
     assert weighted_mean(jnp.asarray([1.0, 4.0]), jnp.asarray([3.0, 1.0])) == pytest.approx(7 / 4)
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 24, 100])
-def test_chunked_text_loss_is_the_whole_one_with_its_gradient(output, batch, head, chunk):
-    target = batch.timeline.text_target
-
-    def whole(head):
-        log_probs = jax.nn.log_softmax(output.hidden @ head)
-        return -jnp.take_along_axis(log_probs, target[..., None], axis=-1)[..., 0]
-
-    weight = np.random.default_rng(3).uniform(size=target.shape)
-
-    def chunked(head):
-        return chunked_nll(lambda hidden: hidden @ head, jnp.asarray(output.hidden), jnp.asarray(target), chunk)
-
-    np.testing.assert_allclose(chunked(head), whole(head), **CLOSE)
-    gradients = [jax.grad(lambda head, f=f: jnp.sum(weight * f(head)))(head) for f in (chunked, whole)]
-    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
-
-
-def test_chunked_text_loss_never_holds_all_logits(output, batch, head):
-    def loss(head):
-        return chunked_nll(
-            lambda hidden: hidden @ head, jnp.asarray(output.hidden), batch.timeline.text_target, 4
-        ).sum()
-
-    rows, length = batch.timeline.text.shape
-    text = str(jax.make_jaxpr(jax.grad(loss))(head))
-    assert f"f32[{rows},4,{MODEL.vocab_size}]" in text
-    assert f"f32[{rows},{length},{MODEL.vocab_size}]" not in text
-    assert f"f32[{length // 4},{rows},4,{MODEL.vocab_size}]" not in text, "kept for the backward pass"
-
-
 def test_monologue_is_the_text_on_the_frame_grid(output, batch, head):
     timeline = batch.timeline
-    terms = text_terms(output, batch, lambda hidden: hidden @ head, MODEL.vocab_size)
+    terms = text_terms(output, batch, TextProjection(head))
     nll = -np.take_along_axis(log_softmax(output.hidden @ head), timeline.text_target[..., None], -1)[..., 0]
     on_grid = timeline.modality == Modality.FRAME
     weight = timeline.text_weight
@@ -180,11 +148,10 @@ def test_a_transcript_that_does_not_fit_is_left_out(batch):
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head):
     cfg = LossConfig(text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0, tag=19.0)
-    loss, terms = omni_loss(
-        cfg, output, batch, lambda hidden: hidden @ head, MODEL.vocab_size, MODEL.audio.ctc_subframes
-    )
+    loss, terms = omni_loss(cfg, output, batch, TextProjection(head), MODEL.audio.ctc_subframes)
     weights = {
         "text": 2,
+        "text_z": 0,
         "monologue": 3,
         "semantic": 5,
         "acoustic": 7,

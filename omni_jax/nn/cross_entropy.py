@@ -1,0 +1,109 @@
+"""Cross-entropy of a wide vocabulary without its logits: computed chunk by chunk, and again in the backward pass."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from omni_jax.parallel.sharding import axis_size, gather_shards, on_shards, sum_shards
+from omni_jax.types import TextProjection
+
+CHUNK_LOGITS = 2**27  # alive at once on a device: 512 MB in float32
+
+
+def head_nll(
+    hidden: Float[Array, "B T D"],
+    head: TextProjection,
+    target: Int[Array, "B T"],
+    chunk_logits: int = CHUNK_LOGITS,
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """-log p(target) at every position and the log-partition of its logits, float32.
+
+    Each device works on its own positions, `chunk_logits` logits at a time; it gathers `head` once, in the dtype of
+    `hidden`, and reduce-scatters its gradient once. Over the mesh axis `tensor` the vocabulary is split. Targets
+    below 0 are read as 0: their weight must be 0.
+    """
+
+    def shard(hidden: Array, matrix: Array, bias: Array, target: Array) -> tuple[Array, Array]:
+        whole = gather_shards(matrix, ("fsdp", "expert"), 0)
+        columns = whole.shape[1]
+        first = 0 if axis_size("tensor") == 1 else jax.lax.axis_index("tensor") * columns
+        local = jnp.maximum(target, 0).reshape(-1) - first
+        chunk = _chunk(local.size, columns, chunk_logits)
+        nll, log_z = _nll(hidden.reshape(-1, hidden.shape[-1]), whole, bias, local, chunk)
+        return nll.reshape(target.shape), log_z.reshape(target.shape)
+
+    rows, positions = ("batch", "length", "embed_out"), ("batch", "length")
+    run = on_shards(shard, [rows, ("embed", "vocab"), ("vocab",), positions], [positions, positions])
+    bias = jnp.zeros(head.matrix.shape[1], jnp.float32) if head.bias is None else head.bias
+    return run(hidden, head.matrix.astype(hidden.dtype), bias, target)
+
+
+def _chunk(positions: int, columns: int, chunk_logits: int) -> int:
+    """The largest number of positions that divides them all and stays within the limit, at least 1."""
+    most = max(1, chunk_logits // columns)
+    return next(size for size in range(min(most, positions), 0, -1) if positions % size == 0)
+
+
+def _nll_chunks(hidden: Array, head: Array, bias: Array, target: Array, chunk: int) -> tuple[Array, Array]:
+    def body(_: None, inputs: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
+        logits = _logits(inputs[0], head, bias)
+        return None, (_log_partition(logits), sum_shards(_pick(logits, inputs[1]), "tensor"))
+
+    _, (log_z, picked) = jax.lax.scan(body, None, (_split(hidden, chunk), _split(target, chunk)))
+    log_z, picked = log_z.reshape(-1), picked.reshape(-1)
+    return log_z - picked, log_z
+
+
+def _forward(
+    hidden: Array, head: Array, bias: Array, target: Array, chunk: int
+) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
+    nll, log_z = _nll_chunks(hidden, head, bias, target, chunk)
+    return (nll, log_z), (hidden, head, bias, target, log_z)
+
+
+def _backward(chunk: int, saved: tuple[Array, ...], gradients: tuple[Array, Array]) -> tuple[Array, Array, Array, None]:
+    hidden, head, bias, target, log_z = saved
+    # shard_map hands each device of a replicated axis an equal part of the gradient.
+    for_nll, for_z = (sum_shards(gradient, "tensor") for gradient in gradients)
+
+    def body(sums: tuple[Array, Array], inputs: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
+        hidden, target, log_z, for_nll, for_z = inputs
+        probs = jnp.exp(_logits(hidden, head, bias) - log_z[:, None])
+        hit = target[:, None] == jnp.arange(head.shape[1])[None]
+        for_logits = probs * (for_nll + for_z)[:, None] - jnp.where(hit, for_nll[:, None], 0.0)
+        for_bias = sums[1] + jnp.sum(for_logits, axis=0)
+        for_logits = for_logits.astype(hidden.dtype)
+        for_head = sums[0] + jnp.matmul(hidden.T, for_logits, preferred_element_type=jnp.float32)
+        return (for_head, for_bias), for_logits @ head.T
+
+    parts = tuple(_split(part, chunk) for part in (hidden, target, log_z, for_nll, for_z))
+    zeros = (jnp.zeros(head.shape, jnp.float32), jnp.zeros(bias.shape, jnp.float32))
+    (for_head, for_bias), for_hidden = jax.lax.scan(body, zeros, parts)
+    return for_hidden.reshape(hidden.shape), for_head.astype(head.dtype), for_bias, None
+
+
+_nll = jax.custom_vjp(_nll_chunks, nondiff_argnums=(4,))
+_nll.defvjp(_forward, _backward)
+
+
+def _split(x: Array, chunk: int) -> Array:
+    return x.reshape(-1, chunk, *x.shape[1:])
+
+
+def _logits(hidden: Array, head: Array, bias: Array) -> Float[Array, "N V"]:
+    return jnp.matmul(hidden, head, preferred_element_type=jnp.float32) + bias[None]
+
+
+def _log_partition(logits: Float[Array, "N V"]) -> Float[Array, "N"]:
+    peak = jnp.max(logits, axis=-1)
+    if axis_size("tensor") > 1:
+        peak = jax.lax.pmax(peak, "tensor")
+    return peak + jnp.log(sum_shards(jnp.sum(jnp.exp(logits - peak[:, None]), axis=-1), "tensor"))
+
+
+def _pick(logits: Float[Array, "N V"], target: Int[Array, "N"]) -> Float[Array, "N"]:
+    """The target's logit where this device has it, else 0."""
+    hit = target[:, None] == jnp.arange(logits.shape[1])[None]
+    return jnp.sum(jnp.where(hit, logits, 0.0), axis=-1)

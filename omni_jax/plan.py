@@ -1,0 +1,59 @@
+"""Plans a run without its hardware: memory, FLOPs, bytes on the links and step time of the real, compiled step.
+
+python -m omni_jax.plan --config=configs/pretrain.py:30b_a3b --topology=v5p:4x4x4 [--num_slices=2]
+    [--config.mesh.fsdp=64] [--json=FILE] [--hlo=FILE] [--sweep]
+
+`--topology=cpu:8` compiles for fake CPU devices; TPU topologies (v4, v5e, v5p, v6e) need libtpu, and no TPU.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from omni_jax.errors import UserError, run_main
+from omni_jax.train import read_options, resolve
+
+USAGE = "--config=configs/<stage>.py:<size> --topology=v5p:4x4x4"
+OPTIONS = {"topology": "", "num_slices": "1", "json": "", "hlo": "", "sweep": False}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    values, options = read_options(sys.argv if arguments is None else ["plan", *arguments], USAGE, OPTIONS)
+    if not options["topology"]:
+        raise UserError(f"give {USAGE}")
+    if not options["num_slices"].isdecimal():
+        raise UserError(f"--num_slices={options['num_slices']}: want a number, such as 2")
+    jax.config.update("jax_platforms", "cpu")  # the devices that are planned for need not be there
+    from omni_jax.planning.plan import Target, make_plan
+    from omni_jax.planning.report import format_plan, format_sweep
+    from omni_jax.planning.sweep import sweep
+
+    config, target = resolve(values), Target(options["topology"], int(options["num_slices"]))
+    if options["sweep"]:
+        results = sweep(config, target)
+        print(format_sweep(results))
+        _write(options["json"], json.dumps(results, indent=1) + "\n")
+        return 0
+    plan = make_plan(config, target)
+    print(format_plan(plan.values))
+    _write(options["json"], json.dumps(plan.values, indent=1) + "\n")
+    _write(options["hlo"], plan.hlo)
+    return 0
+
+
+def _write(path: str, text: str) -> None:
+    if not path:
+        return
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: give a path that can be written") from error
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Plans a run without its hardware: compiles the real step for a topology and reads the program."""

@@ -1,0 +1,86 @@
+"""What a model must compute, by an explicit convention, and how many parameters it has."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from omni_jax.config import Config
+from omni_jax.models import omni
+from omni_jax.models.adapters import PATCHES_PER_TOKEN
+
+_LOOKED_UP = ("text_embedding", "speech_embedding", "modality_embedding", "rows", "columns", "text", "codes")
+
+
+class Parameters(NamedTuple):
+    total: int
+    active: int  # with `experts_per_token` of the experts
+
+
+def count_parameters(config: Config) -> Parameters:
+    sizes = _sizes(config)
+    total = sum(size for _, size in sizes)
+    idle = sum(size - _active(config, path, size) for path, size in sizes)
+    return Parameters(total, round(total - idle))
+
+
+def model_flops(config: Config) -> float:
+    """FLOPs of one step on all devices: 6 a matrix parameter and position, plus attention.
+
+    Counted are matrix products, three times the forward pass (the gradients of inputs and of weights), with the chosen
+    experts only; causal attention at half its square, other attention whole. Not counted: what rematerialisation
+    computes again, lookups, norms, convolution of single channels, the router's choice, the optimizer. Every position
+    of the batch counts, as if rows and pools were full.
+    """
+    data, model = config.data, config.model
+    trunk, rows = model.transformer, data.rows
+    positions, slots, patches = rows * data.row_positions, rows * data.audio_slots, rows * data.patches
+    frames = rows * data.speech_positions
+    products: dict[str, float] = dict.fromkeys(("transformer", "text_head", "turn_head"), positions)
+    products |= dict.fromkeys(("audio_encoder", "audio_adapter"), slots)
+    products |= {"vision_encoder": patches, "vision_adapter": patches / PATCHES_PER_TOKEN}
+    # All codebooks at the chosen frames, the first one at every position.
+    products["speech_decoder"] = frames * model.num_codebooks + (positions if frames else 0)
+    flops = sum(6.0 * products[path[0]] * _active(config, path, size) for path, size in _matrices(config))
+    if model.tie_text_head:
+        flops += 6.0 * positions * model.vocab_size * trunk.embed_dim
+    flops += 6.0 * positions * data.row_positions * trunk.num_heads * trunk.head_dim * trunk.num_layers
+    return flops + _encoder_attention(config, slots, patches)
+
+
+def _encoder_attention(config: Config, slots: int, patches: int) -> float:
+    if config.model.text_only:
+        return 0.0
+    audio, vision = config.model.audio, config.model.vision
+    hearing = slots * min(audio.left_context_slots, config.data.audio_slots) * audio.embed_dim * audio.num_layers
+    seeing = patches * min(vision.num_patches, config.data.patches) * vision.embed_dim * vision.num_layers
+    return 12.0 * (hearing + seeing)
+
+
+def _sizes(config: Config) -> list[tuple[tuple[str, ...], int]]:
+    return [(path, leaf.size) for path, leaf in _leaves(config)]
+
+
+def _matrices(config: Config) -> list[tuple[tuple[str, ...], int]]:
+    """Parameters that positions are multiplied with."""
+    axes = jax.tree_util.tree_leaves_with_path(omni.param_axes(config.model))
+    ranks = {
+        _names(path): len([name for name in leaf.names if name not in ("layers", "codebook")]) for path, leaf in axes
+    }
+    return [(path, size) for path, size in _sizes(config) if ranks[path] > 1 and not set(path) & set(_LOOKED_UP)]
+
+
+def _active(config: Config, path: tuple[str, ...], size: int) -> float:
+    trunk = config.model.transformer
+    is_expert = "moe" in path and path[-1] in ("gate", "up", "down")
+    return size * trunk.experts_per_token / trunk.num_experts if is_expert else size
+
+
+def _leaves(config: Config) -> list[tuple[tuple[str, ...], Any]]:
+    shapes = jax.eval_shape(lambda key: omni.init_params(config.model, key), jax.random.key(0))
+    return [(_names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(key.key) for key in path)

@@ -1,0 +1,132 @@
+"""One plan: the step of a config compiled for a topology, and what the program says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from omni_jax.config import Config
+from omni_jax.errors import UserError
+from omni_jax.input_pipeline.packing import Budget, Packer, assemble
+from omni_jax.parallel.mesh import check_batch, make_mesh
+from omni_jax.planning.collectives import MeshShape
+from omni_jax.planning.hlo import parse_hlo
+from omni_jax.planning.model_flops import count_parameters, model_flops
+from omni_jax.planning.roofline import Cost, program_cost
+from omni_jax.planning.topology import chip_of, parse_topology, topology_devices, versions
+from omni_jax.training.omni_stage import abstract_state, omni_optimizer
+from omni_jax.training.step import lower_step
+from omni_jax.types import Batch
+
+
+@dataclass(frozen=True)
+class Target:
+    topology: str
+    num_slices: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    values: dict[str, Any]  # what --json writes
+    hlo: str
+
+
+def make_plan(config: Config, target: Target) -> Plan:
+    """Compiles the train step of `config.stage` and measures the program. Raises UserError for what cannot be."""
+    if config.stage == "codec":
+        raise UserError("stage codec fits one device and is not planned: want pretrain, align or duplex")
+    mesh = make_mesh(config.mesh, topology_devices(target.topology, target.num_slices))
+    check_batch(config, mesh)
+    optimizer = omni_optimizer(config)
+    lowered = lower_step(config, mesh, optimizer, abstract_state(config, mesh, optimizer), abstract_batch(config))
+    started = time.monotonic()
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(_refusal(error, target)) from error
+    seconds = time.monotonic() - started
+    hlo = compiled.as_text()
+    cost = hlo_cost(hlo, mesh, target)
+    memory, speed = _memory(compiled.memory_analysis(), target), _speed(config, cost, mesh, target)
+    values = _describe(config, target, mesh) | memory | speed
+    return Plan(values | {"compile_seconds": seconds, "versions": versions()}, hlo)
+
+
+def abstract_batch(config: Config) -> Batch:
+    """Shapes and dtypes of the stage's batches: a batch of one pool, with as many of them as the config asks for."""
+    budget = Budget.from_config(config)
+    empty = assemble(Packer(budget.of_one_pool()), np.random.default_rng(0))
+
+    def whole(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((leaf.shape[0] * budget.num_pools, *leaf.shape[1:]), leaf.dtype)
+
+    return jax.tree.map(whole, empty)
+
+
+def hlo_cost(hlo: str, mesh: Mesh, target: Target) -> Cost:
+    shape = MeshShape(tuple(mesh.axis_names), tuple(mesh.devices.shape))
+    _, torus = parse_topology(target.topology)
+    return program_cost(parse_hlo(hlo), shape, chip_of(target.topology), torus, target.num_slices)
+
+
+def _describe(config: Config, target: Target, mesh: Mesh) -> dict[str, Any]:
+    parameters = count_parameters(config)
+    return {
+        "stage": config.stage,
+        "size": config.size,
+        "topology": target.topology,
+        "num_slices": target.num_slices,
+        "devices": mesh.size,
+        "mesh": dict(mesh.shape),
+        "rows": config.data.rows,
+        "row_positions": config.data.row_positions,
+        "remat": config.model.transformer.remat,
+        "params_total": parameters.total,
+        "params_active": parameters.active,
+    }
+
+
+def _memory(stats: Any, target: Target) -> dict[str, Any]:
+    held = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    peak, capacity = held + stats.temp_size_in_bytes, chip_of(target.topology).hbm_bytes
+    return {
+        "argument_bytes": stats.argument_size_in_bytes,
+        "output_bytes": stats.output_size_in_bytes,
+        "alias_bytes": stats.alias_size_in_bytes,
+        "temp_bytes": stats.temp_size_in_bytes,
+        "peak_bytes": peak,
+        "capacity_bytes": int(capacity),
+        "fits": bool(peak <= capacity),
+    }
+
+
+def _speed(config: Config, cost: Cost, mesh: Mesh, target: Target) -> dict[str, Any]:
+    flops = model_flops(config) / mesh.size
+    peak = chip_of(target.topology).peak_flops
+    return {
+        "model_flops": flops,
+        "program_flops": cost.flops,
+        "collective_bytes": dict(cost.bytes_by_kind),
+        "collective_bytes_by_axis": dict(cost.bytes_by_axis),
+        "compute_seconds": cost.compute_seconds,
+        "memory_seconds": cost.memory_seconds,
+        "link_seconds": dict(cost.link_seconds),
+        "predicted_step_seconds": cost.overlapped_seconds,
+        "predicted_step_seconds_serial": cost.serial_seconds,
+        "predicted_mfu": flops / peak / cost.overlapped_seconds,
+        "predicted_mfu_serial": flops / peak / cost.serial_seconds,
+        "bound_by": cost.bound_by,
+        "unknown_kernels": sorted(cost.unknown_kernels),
+    }
+
+
+def _refusal(error: Exception, target: Target) -> str:
+    lines = str(error).strip().splitlines()
+    if "RESOURCE_EXHAUSTED" in lines[0]:
+        return f"the step does not fit {target.topology}: {lines[0][:300]}; use more devices or fewer data.rows"
+    return f"the compiler refuses the step for {target.topology}: {lines[0][:300]}"
