@@ -22,6 +22,7 @@ from omni_jax.types import MEL_FRAMES_PER_SLOT, Control
 
 KIND_SHARES = {"picture_question": 0.25, "fact_question": 0.4, "repeat_request": 0.2, "greeting": 0.05, "tell": 0.1}
 TAIL_MS = (0.0, 240.0)
+MARKS = 3  # DIALOGUE, ANSWER, EOS
 
 
 def spoken_qa_source(materials: Materials) -> TaskSource:
@@ -38,12 +39,18 @@ def spoken_qa_source(materials: Materials) -> TaskSource:
 def written_qa_source(materials: Materials) -> TaskSource:
     """The same questions as they are heard: words without punctuation. Needs no speech codes.
 
-    Without room for pictures (`data.patches` 0) those about pictures are left out.
+    Left out are those that do not fit a row, and those about pictures where `data.patches` is 0.
     """
     cast = make_cast(materials, materials.assistant())
-    if materials.config.data.patches == 0:
-        questions = {kind: clips for kind, clips in cast.questions.items() if kind != "picture_question"}
-        cast = replace(cast, questions=questions)
+    data, encode = materials.config.data, materials.tokenizer.encode
+
+    def fits(clip: SpeechClip) -> bool:
+        if clip.reply == PICTURE_REPLY:
+            return data.patches > 0
+        return len(encode(clip.text)) + len(encode(clip.reply)) + MARKS <= data.row_positions
+
+    kept = {kind: [clip for clip in clips if fits(clip)] for kind, clips in cast.questions.items()}
+    cast = replace(cast, questions={kind: clips for kind, clips in kept.items() if clips})
 
     def build(key: int, rng: np.random.Generator) -> Example:
         question, picture, answer = _draw(cast, rng)
