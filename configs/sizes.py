@@ -20,7 +20,7 @@ from omni_jax.config import (
 )
 
 MODELS = {
-    # about 6 M parameters: trains on a laptop's CPU
+    # 5.8 M parameters: trains on a laptop's CPU
     "tiny": ModelConfig(tie_text_head=True),
     # 248 M: one GPU. Traced by a test, not yet trained.
     "small": ModelConfig(

@@ -63,7 +63,7 @@ def _import(flags: argparse.Namespace) -> int:
 
 
 def _assemble(flags: argparse.Namespace) -> int:
-    config, _ = parse_flags(["assemble", f"--config={flags.config}", f"--workdir={flags.out}"])
+    config, *_ = parse_flags(["assemble", f"--config={flags.config}", f"--workdir={flags.out}"])
     assemble(config, flags.text, flags.out, make_mesh(_mesh(flags.mesh)), flags.ignore)
     stage = flags.config.partition(":")[0]
     print(f"start from it: --config={stage}:{flags.out}/{MODEL} --config.training.init_from={flags.out}")

@@ -147,7 +147,9 @@ def test_a_transcript_that_does_not_fit_is_left_out(batch):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head):
-    cfg = LossConfig(text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0, tag=19.0)
+    cfg = LossConfig(
+        text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0, word=23.0, tag=19.0
+    )
     loss, terms = omni_loss(cfg, output, batch, TextProjection(head), MODEL.audio.ctc_subframes)
     weights = {
         "text": 2,
@@ -159,6 +161,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head):
         "vad": 11,
         "ctc": 13,
         "phone": 17,
+        "word": 23,
         "tag": 19,
     }
     weights |= {"load_balance": cfg.load_balance, "router_z": cfg.router_z}
