@@ -51,9 +51,9 @@ def test_old_logits_on_text_are_unchanged(assembled):
 
 
 def test_the_model_file_gives_stages_this_model(assembled):
-    assert model_of(str(assembled / "model.json")) == load_params(assembled)[0].model
+    assert model_of(str(assembled / "model.json"), "align") == load_params(assembled)[0].model
     with pytest.raises(ConfigError, match="not readable as a model's configuration"):
-        model_of(str(assembled / "nothing.json"))
+        model_of(str(assembled / "nothing.json"), "align")
 
 
 def test_parts_by_path_pattern(assembled):
