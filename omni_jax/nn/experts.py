@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.nn.expert_exchange import Route, exchange, plan_route, return_rows
 from omni_jax.nn.grouped_matmul import grouped_matmul
-from omni_jax.parallel.sharding import axis_size, gather_shards, on_shards, sum_shards
+from omni_jax.parallel.sharding import axis_size, gather_shards, mesh_axes, on_shards, sum_shards
 
 
 class ExpertWeights(NamedTuple):
@@ -50,7 +50,16 @@ def mix_experts(
         [rows, ("batch", "length")],
     )
     cast = (w.astype(x.dtype) for w in weights)
-    return run(x, gates.astype(jnp.float32), chosen, *cast)
+    batch, length = x.shape[:2]
+    filled = (_fill(leaf) for leaf in (x, gates.astype(jnp.float32), chosen))
+    mixed, dropped = run(*filled, *cast)
+    return mixed[:batch, :length], dropped[:batch, :length]
+
+
+def _fill(x: Array) -> Array:
+    """Zeros to the next size that the devices divide: decoding has fewer rows than training, and odd lengths."""
+    padding = [-x.shape[0] % axis_size(*mesh_axes("batch")), -x.shape[1] % axis_size(*mesh_axes("length"))]
+    return jnp.pad(x, [(0, count) for count in padding] + [(0, 0)]) if any(padding) else x
 
 
 def _mix_shard(

@@ -127,4 +127,4 @@ def test_parameters_are_plain_and_have_axes(params):
     assert jax.tree.structure(axes) == jax.tree.structure(params)
     shapes = jax.tree.map(lambda leaf: leaf.shape, params)
     assert jax.tree.map(lambda leaf: leaf.shape, axes) == shapes
-    assert axes["transformer"]["sparse"]["moe"]["gate"].names == ("layers", "expert", "embed", "mlp")
+    assert axes["transformer"]["sparse"]["moe"]["gate"].names == ("layers", "expert", "expert_embed", "mlp")
