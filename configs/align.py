@@ -41,7 +41,11 @@ def get_config(size: str = "tiny") -> ConfigDict:
             max_segments=8 if tiny else 24,
             max_labels=64 if tiny else 128,
         ),
-        optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 4e-4, warmup_steps=30 if tiny else 1_000),
+        optimizer=OptimizerConfig(
+            name="muon" if tiny else "adamw",
+            learning_rate=4e-3 if tiny else 4e-4,
+            warmup_steps=30 if tiny else 1_000,
+        ),
         # The encoders' own targets stay strong, so that what they have learned is not lost to the transformer's noise.
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
         training=TrainingConfig(

@@ -36,7 +36,11 @@ def get_config(size: str = "tiny") -> ConfigDict:
             speech_positions=64 if tiny else 512,
             max_segments=8 if tiny else 24,
         ),
-        optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 2e-4, warmup_steps=30 if tiny else 1_000),
+        optimizer=OptimizerConfig(
+            name="muon" if tiny else "adamw",
+            learning_rate=4e-3 if tiny else 2e-4,
+            warmup_steps=30 if tiny else 1_000,
+        ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
             steps=560 if tiny else 100_000,

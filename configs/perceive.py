@@ -29,8 +29,12 @@ def get_config(size: str = "tiny") -> ConfigDict:
             max_segments=14 if tiny else 24,
             max_labels=64 if tiny else 128,
         ),
-        optimizer=OptimizerConfig(learning_rate=5e-3 if tiny else 1e-3, warmup_steps=30 if tiny else 1_000),
-        loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
+        optimizer=OptimizerConfig(
+            name="muon" if tiny else "adamw",
+            learning_rate=5e-3 if tiny else 1e-3,
+            warmup_steps=30 if tiny else 1_000,
+        ),
+        loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
             steps=500 if tiny else 50_000,
             log_every=10 if tiny else 100,
@@ -41,8 +45,8 @@ def get_config(size: str = "tiny") -> ConfigDict:
                 "audio_adapter",
                 "vision_encoder",
                 "vision_adapter",
-                "word_log_scale",
-                "tag_log_scale",
+                "audio_namer",
+                "vision_namer",
             ),
         ),
     )

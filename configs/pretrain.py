@@ -15,20 +15,27 @@ from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py, or of text alone: mixtral_8x7b, qwen3_30b_a3b."""
-    tiny = size == "tiny"
+    tiny, small = size == "tiny", size == "small"
     rows, positions = {"tiny": (8, 256), "small": (64, 2_048)}.get(size, (256, 4_096))
     return omni_config(
         "pretrain",
         size,
         data=DataConfig(
-            tasks={"text": 0.5, "written_qa": 0.5},
+            # Most of it questions: in writing, and as they will be heard, words at their times, pictures by name.
+            tasks={"text": 0.35, "written_qa": 0.2, "spoken_qa": 0.45} if tiny or small else {"text": 1.0},
+            written_media=tiny or small,
             row_positions=positions,
             rows=rows,
-            audio_slots=0,
-            patches=0,
+            audio_slots=192 if tiny else 768 * small,
+            patches=256 if tiny else 2_048 * small,
             speech_positions=0,
+            max_segments=12 if tiny else 32,
         ),
-        optimizer=OptimizerConfig(learning_rate=2e-3 if tiny else 6e-4, warmup_steps=30 if tiny else 2_000),
+        optimizer=OptimizerConfig(
+            name="muon" if tiny else "adamw",
+            learning_rate=5e-3 if tiny else 6e-4,
+            warmup_steps=30 if tiny else 2_000,
+        ),
         training=TrainingConfig(
             steps=170 if tiny else 200_000,
             log_every=10 if tiny else 100,

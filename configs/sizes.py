@@ -21,7 +21,7 @@ from omni_jax.config import (
 
 MODELS = {
     # 5.8 M parameters: trains on a laptop's CPU
-    "tiny": ModelConfig(tie_text_head=True),
+    "tiny": ModelConfig(text_posteriors=True, tie_text_head=True),
     # 248 M: one GPU. Traced by a test, not yet trained.
     "small": ModelConfig(
         vocab_size=8192,
@@ -43,6 +43,7 @@ MODELS = {
         audio=AudioEncoderConfig(num_layers=8, embed_dim=384, num_heads=6, mlp_dim=1536),
         vision=VisionEncoderConfig(image_size=128, num_layers=8, embed_dim=384, num_heads=6, mlp_dim=1536),
         depth=DepthConfig(num_layers=4, embed_dim=512, num_heads=8, mlp_dim=1536),
+        text_posteriors=True,
         compute_dtype="bfloat16",
     ),
     **LARGE_MODELS,

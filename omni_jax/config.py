@@ -242,6 +242,9 @@ class ModelConfig:
     depth: DepthConfig = field(default_factory=DepthConfig)
     text_only: bool = False  # no encoders, no speech: a language model
     compute_dtype: str = "float32"  # bfloat16 on accelerators
+    text_posteriors: bool = (
+        False  # what the encoders make out is named in text pieces and read as text: models/namer.py
+    )
     tie_text_head: bool = False  # text logits from the text embedding instead of a head of their own
     inner_monologue: bool = True  # off only for the ablation: text targets on the frame grid become control tokens
 
@@ -270,6 +273,7 @@ class DataConfig:
     max_segments: int = 12  # media segments a pool
     max_labels: int = 128  # CTC characters a segment; a longer transcript is left out
     rows_per_pool: int = 1
+    written_media: bool = False  # the pools hold the words that are heard and seen, without sound and pixels
     workers: int = 1
     prefetch: int = 4
     max_bad_fraction: float = 0.001

@@ -10,7 +10,7 @@ from omni_jax import quickstart
 from omni_jax.checkpoint import Checkpointer, Manifest
 from omni_jax.config import DataConfig, EvalConfig
 from omni_jax.errors import UserError
-from omni_jax.training.stages import STAGES
+from omni_jax.training.stages import STAGES, is_complete
 
 
 def save(config, workdir, step):
@@ -51,6 +51,11 @@ def test_a_finished_stage_is_kept(tmp_path, capsys):
     quickstart.train_if_needed(config, tmp_path, tmp_path / "pretrain")
     assert capsys.readouterr().out == "pretrain: finished before, kept\n"
     assert not (tmp_path / "resources.json").exists()
+
+
+def test_a_stage_that_ended_before_its_first_checkpoint_is_not_finished(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    assert not is_complete(quickstart.stage_config("pretrain", "tiny", tmp_path), tmp_path)
 
 
 def test_an_unfinished_stage_of_another_config_is_an_error_and_costs_are_counted(tmp_path):

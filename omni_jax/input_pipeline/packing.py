@@ -48,8 +48,8 @@ class Budget:
             labels=data.max_labels,
             speech_positions=data.speech_positions,
             num_codebooks=config.model.num_codebooks,
-            num_mels=config.model.audio.num_mels,
-            patch_values=3 * config.model.vision.patch_size**2,
+            num_mels=0 if data.written_media else config.model.audio.num_mels,
+            patch_values=0 if data.written_media else 3 * config.model.vision.patch_size**2,
         )
 
     @property
@@ -149,7 +149,7 @@ class _PoolFiller:
         slot, patch = self._slots, self._patches
         if example.num_slots:
             part = slice(slot * MEL_FRAMES_PER_SLOT, (slot + example.num_slots) * MEL_FRAMES_PER_SLOT)
-            media.mel[pool, part] = example.mel
+            media.mel[pool, part] = example.mel[:, : self._budget.num_mels]
             self._slots += example.num_slots
             self._audio_segments += 1
             media.mel_segment_ids[pool, slot : self._slots] = self._audio_segments
@@ -165,7 +165,7 @@ class _PoolFiller:
             self._picture_segments += 1
             tags = example.tags[:MAX_TAG_PIECES]
             media.tags[pool, self._picture_segments - 1, : len(tags)] = tags
-            media.patches[pool, patch : self._patches] = example.patches
+            media.patches[pool, patch : self._patches] = example.patches[:, : self._budget.patch_values]
             media.patch_positions[pool, patch : self._patches] = example.patch_positions
             media.patch_segment_ids[pool, patch : self._patches] = self._picture_segments
         return slot, patch // PATCHES_PER_POOLED

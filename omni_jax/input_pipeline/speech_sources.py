@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +27,7 @@ from omni_jax.input_pipeline.speech_tasks import (
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance, utterance
 from omni_jax.input_pipeline.words import word_track
-from omni_jax.types import FRAME_LISTEN_SAMPLES, PHONES_PER_SLOT
+from omni_jax.types import FRAME_LISTEN_SAMPLES, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT
 
 LEAD_MS = (80.0, 400.0)  # silence before and after a clip
 TTS_TAIL_FRAMES = 3  # silence codes that are kept after a clip
@@ -119,9 +120,16 @@ def frame_tts_source(materials: Materials) -> TaskSource:
 def heard_clip(
     materials: Materials, clip: SpeechClip, rng: np.random.Generator, tail_ms: tuple[float, float] = LEAD_MS
 ) -> tuple[Float[np.ndarray, "8A M"], Utterance, float]:
-    """A clip as the microphone hears it, with silence around it: log-mel, the utterance, and where it starts in ms."""
+    """A clip as the microphone hears it, with silence around it: log-mel, the utterance, and where it starts in ms.
+
+    With `data.written_media` the log-mel has no bins: only its length counts.
+    """
     spoken, lead_ms = _spoken(materials, clip, rng)
-    wav = _heard(materials, spoken, lead_ms, rng.uniform(*tail_ms), rng)
+    tail = rng.uniform(*tail_ms)
+    if materials.config.data.written_media:
+        num_slots = math.ceil((lead_ms + spoken.duration_ms + tail) / FRAME_MS)
+        return np.zeros((num_slots * MEL_FRAMES_PER_SLOT, 0), np.float32), spoken, lead_ms
+    wav = _heard(materials, spoken, lead_ms, tail, rng)
     return _mel(materials, wav, rng), spoken, lead_ms
 
 

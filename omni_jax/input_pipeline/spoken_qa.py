@@ -26,8 +26,8 @@ MARKS = 3  # DIALOGUE, ANSWER, EOS
 
 
 def spoken_qa_source(materials: Materials) -> TaskSource:
-    """Every question of the split that has an answer."""
-    cast = make_cast(materials)
+    """Every question of the split that has an answer; without a codec own silence has no codes."""
+    cast = make_cast(materials, materials.assistant() if materials.codes is None else None)
 
     def build(key: int, rng: np.random.Generator) -> Example:
         question, picture, answer = _draw(cast, rng)
@@ -78,12 +78,11 @@ def spoken_qa_example(
     model = materials.config.model
     mel, spoken, lead_ms = heard_clip(materials, question, rng, TAIL_MS)
     num_frames = len(mel) // MEL_FRAMES_PER_SLOT
-    frames = Frames(
-        text=np.full(num_frames, Control.LISTEN, np.int32),
-        text_weight=np.zeros(num_frames, np.float32),
-        codes=delay_codes(np.tile(materials.speech_codes.silence, (num_frames, 1)), model.acoustic_delay),
-        codes_weight=np.zeros(num_frames, np.float32),
-    )
+    frames = Frames(np.full(num_frames, Control.LISTEN, np.int32), text_weight=np.zeros(num_frames, np.float32))
+    if materials.codes is not None:
+        silence = np.tile(materials.codes.silence, (num_frames, 1))
+        codes = delay_codes(silence, model.acoustic_delay)
+        frames = replace(frames, codes=codes, codes_weight=np.zeros(num_frames, np.float32))
     layout = Layout(Task.SPOKEN_QA, model.num_codebooks)
     if picture is not None:
         layout.picture(*picture_patches(materials, picture, rng))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,14 +16,14 @@ from omni_jax.models.decoders import DepthTransformer, TurnHead
 from omni_jax.models.encoders.conformer import Conformer
 from omni_jax.models.encoders.vit import ViT
 from omni_jax.models.language import TextHead
+from omni_jax.models.namer import Namer, written
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.embed import gather_pool, lookup, sum_codes
-from omni_jax.nn.param import constant, weight
+from omni_jax.nn.param import weight
 from omni_jax.parallel.sharding import constrain
 from omni_jax.types import Batch, Media, Modality, ModelOutput, TextProjection, Timeline
 
 _EMBEDDING_STD = 0.1
-_COSINE_SCALE = 10.0  # of the cosines at the start
 
 
 class Omni(TextHead, nnx.Module):
@@ -52,8 +51,8 @@ class Omni(TextHead, nnx.Module):
         self.audio_adapter = Adapter(cfg.audio.embed_dim, dim, rngs)
         self.vision_encoder = ViT(cfg.vision, rngs, **run)
         self.vision_adapter = VisionAdapter(cfg.vision.embed_dim, dim, rngs)
-        self.word_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
-        self.tag_log_scale = constant((1,), ("small",), math.log(_COSINE_SCALE))
+        if cfg.text_posteriors:
+            self.audio_namer, self.vision_namer = Namer(), Namer()
 
     def __call__(self, batch: Batch) -> ModelOutput:
         """Everything that the losses read. An empty pool, or no `speech_index`, skips that part of the computation."""
@@ -64,44 +63,60 @@ class Omni(TextHead, nnx.Module):
             hidden, moe = self.transformer(x, timeline.position_ids, timeline.segment_ids)
             return ModelOutput(**dict.fromkeys(ModelOutput._fields) | {"hidden": hidden, "moe": moe})
         encoded = self.encode_audio(batch.media)
-        pictures = self.encode_pictures(batch.media)
-        audio = None if encoded is None else self.audio_adapter(encoded)
+        audio, words = self.hear(batch.media, encoded)
+        pictures, tags = self.see(batch.media)
         x = self.embed(timeline, audio, pictures)
         hidden, moe = self.transformer(x, timeline.position_ids, timeline.segment_ids)
         semantic, codes = self.decode_speech(batch, hidden)
         vad, turn = self.turn_head(hidden)
         ctc = None if encoded is None else self.audio_encoder.ctc_logits(encoded).astype(jnp.float32)
         phones = None if encoded is None else self.audio_encoder.phone_logits(encoded).astype(jnp.float32)
-        words = None if audio is None else self.piece_logits(audio, self.word_log_scale[...])
-        tags = None if pictures is None else self.tag_logits(pictures, batch.media)
         return ModelOutput(hidden, semantic, codes, vad, turn, ctc, phones, words, tags, moe)
 
     def encode_audio(self, media: Media) -> Float[Array, "G A I"] | None:
-        if media.mel.shape[1] == 0:
+        """None for an empty pool, and for one of words without sound."""
+        if 0 in media.mel.shape[1:]:
             return None
         return self.audio_encoder(media.mel.astype(self.cfg.compute_dtype), media.mel_segment_ids)
 
-    def encode_pictures(self, media: Media) -> Float[Array, "G S D"] | None:
-        """One embedding a pooled patch (2x2 patches)."""
-        if media.patches.shape[1] == 0:
-            return None
-        patches = media.patches.astype(self.cfg.compute_dtype)
-        return self.vision_adapter(self.vision_encoder(patches, media.patch_positions, media.patch_segment_ids))
+    def hear(self, media: Media, encoded: Float[Array, "G A I"] | None) -> tuple[Array | None, Array | None]:
+        """One embedding a slot [G, A, D], and which piece each names [G, A, V]; None where there is none.
 
-    def tag_logits(self, pictures: Float[Array, "G S D"], media: Media) -> Float[Array, "G Z V"]:
-        """Which pieces name each picture: `piece_logits` of the mean of its patches."""
-        segments = jnp.arange(1, media.tags.shape[1] + 1)
-        mine = (media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == segments[None, :, None]).astype(pictures.dtype)
-        mean = (mine @ pictures) / jnp.maximum(mine.sum(-1, keepdims=True), 1.0)
-        return self.piece_logits(mean, self.tag_log_scale[...])
-
-    def piece_logits(self, x: Float[Array, "G S D"], log_scale: Float[Array, "1"]) -> Float[Array, "G S V"]:
-        """Cosines between adapted embeddings and those of the text pieces, at a learned temperature.
-
-        As in CLIP (arXiv 2103.00020 section 2.3): the lengths of embeddings that text has shaped say nothing here.
+        A pool without mel bins holds the words themselves (`data.written_media`).
         """
-        cosine = _unit(x.astype(jnp.float32)) @ _unit(self.text_embedding[...]).T
-        return cosine * jnp.exp(log_scale)[None, None]
+        if encoded is not None:
+            return self.adapt_audio(encoded)
+        return (written(media.words, self.text_embedding[...]) if media.words.shape[1] else None), None
+
+    def adapt_audio(self, encoded: Float[Array, "G A I"]) -> tuple[Array, Array | None]:
+        x = self.audio_adapter(encoded)
+        if not self.cfg.text_posteriors:
+            return x, None
+        namer, embedding = self.audio_namer, self.text_embedding[...]
+        logits = namer.logits(x, embedding)
+        return namer.shape(x) + namer.named(logits, embedding).astype(x.dtype), logits
+
+    def see(self, media: Media) -> tuple[Array | None, Array | None]:
+        """One embedding a pooled patch (2x2 patches) [G, S, D], and which pieces name each picture [G, Z, V]."""
+        if not media.patches.shape[1]:
+            return None, None
+        pictures = jnp.arange(1, media.tags.shape[1] + 1)
+        of_picture = media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == pictures[None, :, None]
+        of_picture, embedding = of_picture.astype(self.cfg.compute_dtype), self.text_embedding[...]
+        if not media.patches.shape[2]:
+            groups, count, pieces = media.tags.shape
+            names = written(media.tags.reshape(groups, -1), embedding).reshape(groups, count, pieces, -1)
+            name = names.sum(axis=2) / jnp.maximum((media.tags > 0).sum(axis=2), 1)[..., None]
+            return jnp.swapaxes(of_picture, 1, 2) @ name, None
+        patches = media.patches.astype(self.cfg.compute_dtype)
+        x = self.vision_adapter(self.vision_encoder(patches, media.patch_positions, media.patch_segment_ids))
+        if not self.cfg.text_posteriors:
+            return x, None
+        namer = self.vision_namer
+        mean = (of_picture @ x) / jnp.maximum(of_picture.sum(-1, keepdims=True), 1.0)
+        logits = namer.logits(mean, embedding)
+        name = namer.named(logits, embedding).astype(x.dtype)
+        return namer.shape(x) + jnp.swapaxes(of_picture, 1, 2) @ name, logits
 
     def embed(
         self, timeline: Timeline, audio: Float[Array, "G A D"] | None, pictures: Float[Array, "G S D"] | None
@@ -129,10 +144,6 @@ class Omni(TextHead, nnx.Module):
             jnp.take_along_axis(timeline.codes_target, index, axis=1),
         )
         return self.speech_decoder.semantic_logits(hidden, timeline.text_target), codes
-
-
-def _unit(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-    return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
 
 
 def init_params(cfg: ModelConfig, key: PRNGKeyArray | Shaped[Array, "..."]) -> Params:

@@ -88,7 +88,7 @@ def read_prefix(cfg: ModelConfig, params: Params, state: StreamState, prefix: Ba
     """`prefill` without its check, which needs concrete values: what programs are traced from."""
     model, timeline = bind(cfg, params), prefix.timeline
     real = timeline.segment_ids > 0
-    x = model.embed(timeline, None, model.encode_pictures(prefix.media))
+    x = model.embed(timeline, None, model.see(prefix.media)[0])
     hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, real, pinned=True)
     any_real = jnp.any(real, axis=1)
     last = jnp.max(jnp.where(real, jnp.arange(real.shape[1])[None], 0), axis=1)
@@ -117,7 +117,7 @@ def step(
     model = bind(cfg, params)
     audio, encoded = model.audio_encoder.step(state.audio, mel.astype(cfg.compute_dtype), exec_mask)
     timeline = _frame(cfg, state, exec_mask)
-    x = model.embed(timeline, model.audio_adapter(encoded), None)
+    x = model.embed(timeline, model.adapt_audio(encoded)[0], None)
     hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, exec_mask[:, None], pinned=False)
     text, codes = _choose(model, hidden[:, 0], key, sampling)
     vad_logits, turn_logits = model.turn_head(hidden[:, 0])

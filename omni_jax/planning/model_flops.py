@@ -35,7 +35,8 @@ def model_flops(config: Config) -> float:
     """
     data, model = config.data, config.model
     trunk, rows = model.transformer, data.rows
-    positions, slots, patches = rows * data.row_positions, rows * data.audio_slots, rows * data.patches
+    positions, encoded = rows * data.row_positions, 0 if data.written_media else rows
+    slots, patches = encoded * data.audio_slots, encoded * data.patches
     frames = rows * data.speech_positions
     products: dict[str, float] = dict.fromkeys(("transformer", "text_head", "turn_head"), positions)
     products |= dict.fromkeys(("audio_encoder", "audio_adapter"), slots)
@@ -45,6 +46,8 @@ def model_flops(config: Config) -> float:
     flops = sum(6.0 * products[path[0]] * _active(config, path, size) for path, size in _matrices(config))
     if model.tie_text_head:
         flops += 6.0 * positions * model.vocab_size * trunk.embed_dim
+    if model.text_posteriors:
+        flops += 12.0 * slots * model.vocab_size * trunk.embed_dim
     flops += 6.0 * positions * data.row_positions * trunk.num_heads * trunk.head_dim * trunk.num_layers
     return flops + _encoder_attention(config, slots, patches)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from omni_jax.checkpoint import load_manifest
+from omni_jax.checkpoint import CheckpointError, load_manifest
 from omni_jax.config import Config, ConfigError, to_dict
 from omni_jax.operations import Operations
 from omni_jax.parallel.multihost import is_first
@@ -51,5 +51,8 @@ def is_complete(config: Config, workdir: str | Path) -> bool:
     """Whether `workdir` holds a finished run of `config.stage`."""
     if not (Path(workdir) / "checkpoints").is_dir():
         return False
-    manifest = load_manifest(workdir)
+    try:
+        manifest = load_manifest(workdir)
+    except CheckpointError:  # ended before its first checkpoint: the stage starts anew
+        return False
     return manifest.step >= config.training.steps and manifest.config.stage == config.stage

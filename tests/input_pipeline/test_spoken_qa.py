@@ -64,3 +64,13 @@ def test_encoder_examples_cost_one_position_and_fill_the_pools(config, codes):
     assert batch.media.mel_segment_ids.max() > 0 and batch.media.patch_segment_ids.max() > 0
     pictures = batch.media.patch_segment_ids.max(axis=1)
     assert ((batch.media.tags[..., 0] > 0).sum(axis=1) == pictures).all()
+
+
+def test_written_media_stand_for_sound_and_pixels(config):
+    """The words at their times and the names of pictures, without a codec's codes."""
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, written_media=True))
+    batch = batch_of(config, None, spoken_qa=1.0)
+    assert batch.media.mel.shape[2] == batch.media.patches.shape[2] == 0
+    assert (batch.media.words > max(Control)).any() and (batch.media.tags > max(Control)).any()
+    assert (batch.timeline.codes < 0).all() and (batch.timeline.audio_index >= 0).any()
+    assert (batch.timeline.text_target[batch.timeline.text_weight > 0] > 0).all()

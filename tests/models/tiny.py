@@ -22,6 +22,7 @@ MODEL = ModelConfig(
     vocab_size=48,
     num_codebooks=3,
     codebook_size=16,
+    text_posteriors=True,
     transformer=TransformerConfig(
         num_layers=3,
         embed_dim=32,
