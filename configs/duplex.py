@@ -38,14 +38,14 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         optimizer=OptimizerConfig(
             name="muon" if tiny else "adamw",
-            learning_rate=4e-3 if tiny else 2e-4,
+            learning_rate=3e-3 if tiny else 2e-4,
             warmup_steps=30 if tiny else 1_000,
         ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=560 if tiny else 100_000,
+            steps=600 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=280 if tiny else 2_000,
+            checkpoint_every=300 if tiny else 2_000,
             codes_dropout=0.7,
         ),
     )

@@ -45,7 +45,7 @@ def _dialogue(
     picture, scene = play(materials, cast, key, rng)
     wav = add_noise(rng, scene.user + scene.echo, NOISE_SNR_DB, talkers(cast, rng))
     patches = picture_patches(materials, picture, rng) if picture else None
-    return lay_out(materials, scene, wav, patches), wav
+    return lay_out(materials, scene, materials.log_mel(wav), patches), wav
 
 
 def _predict(materials: Materials, params: Any, examples: Sequence[Example]) -> list[np.ndarray]:

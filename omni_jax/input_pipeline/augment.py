@@ -13,6 +13,8 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 SPEECH_LEVEL_DBFS = -26.0  # of active speech, before a random gain
 NOISE_SAMPLES = 30 * LISTEN_SAMPLE_RATE_HZ
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
+VOCAL_TRACT_RANGE = (0.9, 1.12)
+MEL_TILT = 0.125  # log-mel units of 40 dB
 
 Wav = Float[np.ndarray, "N"]
 
@@ -71,6 +73,18 @@ def echo(rng: np.random.Generator, own_wav: Wav) -> Wav:
     delay = int(rng.uniform(0.1, 0.5) * LISTEN_SAMPLE_RATE_HZ)
     delayed = np.concatenate([np.zeros(delay, np.float32), own_wav])[: len(own_wav)]
     return delayed * np.float32(rng.uniform(0.05, 0.2))
+
+
+def vary_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[np.ndarray, "8A M"]:
+    """Another speaker in front of another microphone: bins moved along frequency (vocal tract length perturbation,
+    Jaitly and Hinton 2013), and a tilt of up to 5 dB from the lowest to the highest.
+    """
+    bins = np.arange(mel.shape[1], dtype=np.float32)
+    source = np.clip(bins * rng.uniform(*VOCAL_TRACT_RANGE), 0, len(bins) - 1)
+    low = np.minimum(source.astype(np.int64), len(bins) - 2)
+    part = (source - low).astype(np.float32)
+    warped = mel[:, low] * (1.0 - part) + mel[:, low + 1] * part
+    return warped + np.float32(rng.uniform(-1.0, 1.0) * MEL_TILT) * (bins / (len(bins) - 1) - 0.5)
 
 
 def mask_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[np.ndarray, "8A M"]:

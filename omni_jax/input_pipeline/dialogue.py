@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.cast import Cast, make_cast
 from omni_jax.input_pipeline.corpus import Picture, SpeechClip
 from omni_jax.input_pipeline.disturbance import SIDE_TALK_DB, Answer, disturb, draw_disturbance
@@ -68,12 +68,15 @@ def dialogue_example(materials: Materials, cast: Cast, key: int, rng: np.random.
     wav = scene.user + scene.echo
     if materials.augmented:
         wav = add_background(rng, wav, talkers(cast, rng))
+    mel = materials.log_mel(wav)
+    if materials.augmented:
+        mel = augment.vary_mel(rng, mel)
     patches = picture_patches(materials, picture, rng) if picture else None
-    return with_tag(materials, lay_out(materials, scene, wav, patches), picture)
+    return with_tag(materials, lay_out(materials, scene, mel, patches), picture)
 
 
-def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], patches=None) -> Example:
-    """The timeline of a scene with what the microphone hears of it."""
+def lay_out(materials: Materials, scene: Scene, mel: Float[np.ndarray, "8F M"], patches=None) -> Example:
+    """The timeline of a scene with the log-mel of what the microphone hears of it."""
     model = materials.config.model
     text = scene.text if model.inner_monologue else without_words(scene.text)
     frames = Frames(
@@ -88,7 +91,7 @@ def lay_out(materials: Materials, scene: Scene, wav: Float[np.ndarray, "N"], pat
     layout = Layout(Task.DIALOGUE, model.num_codebooks)
     if patches is not None:
         layout.picture(*patches)
-    layout.text([Control.DIALOGUE]).frames(frames, materials.log_mel(wav))
+    layout.text([Control.DIALOGUE]).frames(frames, mel)
     phones = phone_track(scene.phones, scene.num_frames * PHONES_PER_SLOT, 0.0, materials.phone_ids)
     example = layout.finish(features.labels(" ".join(scene.transcript)), phones)
     return replace(example, words=word_track(scene.words, scene.num_frames, 0.0, materials.tokenizer))

@@ -180,4 +180,4 @@ def _heard(
 
 def _mel(materials: Materials, wav: Float[np.ndarray, "N"], rng: np.random.Generator) -> Float[np.ndarray, "8A M"]:
     mel = materials.log_mel(wav)
-    return augment.mask_mel(rng, mel) if materials.augmented else mel
+    return augment.mask_mel(rng, augment.vary_mel(rng, mel)) if materials.augmented else mel

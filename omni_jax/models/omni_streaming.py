@@ -18,7 +18,7 @@ from omni_jax.config import ConfigError, ModelConfig
 from omni_jax.models.encoders.conformer import ConformerState
 from omni_jax.models.omni import Omni, Params, bind
 from omni_jax.nn.cache import KVCache
-from omni_jax.types import ABSENT, Batch, Modality, Timeline
+from omni_jax.types import ABSENT, Batch, Control, Modality, Timeline
 
 Key = PRNGKeyArray | Shaped[Array, "..."]
 
@@ -94,7 +94,7 @@ def read_prefix(cfg: ModelConfig, params: Params, state: StreamState, prefix: Ba
     last = jnp.max(jnp.where(real, jnp.arange(real.shape[1])[None], 0), axis=1)
     last_hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
     last_time = jnp.take_along_axis(timeline.position_ids[:, :, 0], last[:, None], axis=1)[:, 0]
-    text, codes = _choose(model, last_hidden, jax.random.key(0), GREEDY)
+    text, codes = _choose(model, last_hidden, None, jax.random.key(0), GREEDY)
     return state._replace(
         cache=cache,
         position=jnp.where(any_real, last_time + 1, state.position),
@@ -119,7 +119,7 @@ def step(
     timeline = _frame(cfg, state, exec_mask)
     x = model.embed(timeline, model.adapt_audio(encoded)[0], None)
     hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, exec_mask[:, None], pinned=False)
-    text, codes = _choose(model, hidden[:, 0], key, sampling)
+    text, codes = _choose(model, hidden[:, 0], state.text, key, sampling)
     vad_logits, turn_logits = model.turn_head(hidden[:, 0])
     new_state = StreamState(
         audio=audio,
@@ -157,13 +157,27 @@ def _frame(cfg: ModelConfig, state: StreamState, exec_mask: Bool[Array, "B"]) ->
 
 
 def _choose(
-    model: Omni, hidden: Float[Array, "B D"], key: Key, sampling: Sampling
+    model: Omni, hidden: Float[Array, "B D"], before: Int[Array, "B"] | None, key: Key, sampling: Sampling
 ) -> tuple[Int[Array, "B"], Int[Array, "B Q"]]:
-    """Text first, then the codes that say it."""
+    """Text first, then the codes that say it. `before` is the text of the frame that has just been heard."""
     text_key, codes_key = jax.random.split(key)
-    text = sample(model.text_logits(hidden), text_key, sampling.text_temperature, sampling.text_top_k)
+    logits = model.text_logits(hidden)
+    if before is not None and model.cfg.inner_monologue:
+        logits = jnp.where(_unspeakable(before, logits.shape[-1]), -jnp.inf, logits)
+    text = sample(logits, text_key, sampling.text_temperature, sampling.text_top_k)
     choose = partial(sample, temperature=sampling.audio_temperature, top_k=sampling.audio_top_k)
     return text, model.speech_decoder.generate(hidden, text, choose, codes_key)
+
+
+def _unspeakable(before: Int[Array, "B"], vocab_size: int) -> Bool[Array, "B V"]:
+    """After the tokens that announce a word only a word can come, or an interruption.
+
+    Otherwise WAIT, which is one token, wins against words among which the model wavers, and the word is lost.
+    """
+    announced = jnp.isin(before, jnp.array((Control.SPEAK, Control.EPAD, Control.BACKCHANNEL)))
+    pieces = jnp.arange(vocab_size)
+    no_word = (pieces <= max(Control)) & (pieces != Control.INTERRUPT)
+    return announced[:, None] & no_word[None]
 
 
 def sample(logits: Float[Array, "B V"], key: Key, temperature: float, top_k: int) -> Int[Array, "B"]:

@@ -17,7 +17,7 @@ from omni_jax.parallel.process_rows import abstract_global, on_devices
 from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.training.guard import guarded
 from omni_jax.training.losses import omni_loss
-from omni_jax.training.optimizer import learning_rate_schedule
+from omni_jax.training.optimizer import learning_rate_schedule, trainable_mask
 from omni_jax.training.state import TrainState
 from omni_jax.types import ABSENT, Batch
 
@@ -73,7 +73,11 @@ def train_step(
 def _gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.Array, Any]:
     """Metrics, each layer's share of positions by expert, and gradients."""
 
+    trainable = trainable_mask(params, config.training.trainable)
+
     def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+        # No backward pass for what stays as it is.
+        params = jax.tree.map(lambda leaf, train: leaf if train else jax.lax.stop_gradient(leaf), params, trainable)
         output = omni.apply(config.model, params, batch)
         head = omni.text_projection(config.model, params)
         loss, terms = omni_loss(config.loss, output, batch, head, config.model.audio.ctc_subframes)
