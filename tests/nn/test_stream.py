@@ -1,6 +1,6 @@
 """Streaming equals offline: the grid of single convolutions, causal and centred, and stacks that wait for each other.
 
-The whole grid runs with OMNI_JAX_SLOW=1; by default each kernel meets each stride once, dilations and chunks in turn.
+The whole grid runs with OMNI_JAX_SLOW=1; by default each kernel meets some strides once, dilations and chunks in turn.
 """
 
 import functools
@@ -28,8 +28,9 @@ from omni_jax.nn.stream import (
 ONE_LAYER_TOLERANCE = 1e-6  # relative to the largest value
 KERNELS, STRIDES, DILATIONS, CHUNKS = (1, 3, 4, 7, 8, 15, 16), range(1, 10), (1, 3, 9), (1, 2, 8)
 EVERYTHING = list(itertools.product(KERNELS, STRIDES, DILATIONS, CHUNKS))
+SOME_STRIDES = (1, 2, 3, 5, 8)
 IN_TURN = [
-    (k, s, DILATIONS[i % 3], CHUNKS[(i // 3) % 3]) for i, (k, s) in enumerate(itertools.product(KERNELS, STRIDES))
+    (k, s, DILATIONS[i % 3], CHUNKS[(i // 3) % 3]) for i, (k, s) in enumerate(itertools.product(KERNELS, SOME_STRIDES))
 ]
 GRID = EVERYTHING if os.environ.get("OMNI_JAX_SLOW") == "1" else IN_TURN
 
