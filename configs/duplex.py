@@ -13,9 +13,9 @@ from configs.sizes import omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
-    "dialogue": 0.62,
-    "spoken_qa": 0.18,
-    "frame_tts": 0.04,
+    "dialogue": 0.68,
+    "spoken_qa": 0.14,
+    "frame_tts": 0.02,
     "caption": 0.05,
     "text": 0.11,
 }
@@ -43,9 +43,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=600 if tiny else 100_000,
+            steps=660 if tiny else 100_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=300 if tiny else 2_000,
+            checkpoint_every=330 if tiny else 2_000,
             codes_dropout=0.7,
         ),
     )

@@ -39,7 +39,7 @@ PAUSE_SHARE = 0.3
 SECOND_TURN_SHARE = 0.35
 SIDE_TALK_SHARE = 0.15  # said after the answer to somebody else, and not answered
 UNASKED_PICTURE_SHARE = 0.2  # a picture is there, but the question is about something else
-DISTURBED_SHARES = ((30, 0.9), (18, 0.4), (0, 0.05))  # of replies with at least so many frames
+DISTURBED_SHARES = ((30, 0.9), (18, 0.6), (0, 0.05))  # of replies with at least so many frames
 ATTEMPTS = 20
 NUM_DIALOGUES = 1 << 16  # keys only see to it that every question has its turn
 
