@@ -36,9 +36,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=650 if tiny else 50_000,
+            steps=600 if tiny else 50_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=325 if tiny else 2_000,
+            checkpoint_every=300 if tiny else 2_000,
             # Words and names stay where pretraining has put them in the space of text.
             trainable=(
                 "audio_encoder",

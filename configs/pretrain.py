@@ -37,8 +37,8 @@ def get_config(size: str = "tiny") -> ConfigDict:
             warmup_steps=30 if tiny else 2_000,
         ),
         training=TrainingConfig(
-            steps=170 if tiny else 200_000,
+            steps=150 if tiny else 200_000,
             log_every=10 if tiny else 100,
-            checkpoint_every=100 if tiny else 2_000,
+            checkpoint_every=75 if tiny else 2_000,
         ),
     )

@@ -53,5 +53,11 @@ def written(pieces: Int[Array, "G S"], embedding: Float[Array, "V D"]) -> Float[
     return lookup(embedding, jnp.where(pieces >= _FIRST_PIECE, pieces, ABSENT))
 
 
+def written_names(tags: Int[Array, "G Z W"], embedding: Float[Array, "V D"]) -> Float[Array, "G Z D"]:
+    """The same for pictures: the mean of the pieces of each name, 0-padded."""
+    names = written(tags.reshape(len(tags), -1), embedding).reshape(*tags.shape, -1)
+    return names.sum(axis=2) / jnp.maximum((tags > 0).sum(axis=2), 1)[..., None]
+
+
 def _unit(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     return x / jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-6)

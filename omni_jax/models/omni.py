@@ -16,7 +16,7 @@ from omni_jax.models.decoders import DepthTransformer, TurnHead
 from omni_jax.models.encoders.conformer import Conformer
 from omni_jax.models.encoders.vit import ViT
 from omni_jax.models.language import TextHead
-from omni_jax.models.namer import Namer, written
+from omni_jax.models.namer import Namer, written, written_names
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.embed import gather_pool, lookup, sum_codes
 from omni_jax.nn.param import weight
@@ -89,6 +89,7 @@ class Omni(TextHead, nnx.Module):
         return (written(media.words, self.text_embedding[...]) if media.words.shape[1] else None), None
 
     def adapt_audio(self, encoded: Float[Array, "G A I"]) -> tuple[Array, Array | None]:
+        """`hear` from the encoder's outputs on; streaming starts here."""
         x = self.audio_adapter(encoded)
         if not self.cfg.text_posteriors:
             return x, None
@@ -102,21 +103,18 @@ class Omni(TextHead, nnx.Module):
             return None, None
         pictures = jnp.arange(1, media.tags.shape[1] + 1)
         of_picture = media.patch_segment_ids[:, None, ::PATCHES_PER_TOKEN] == pictures[None, :, None]
-        of_picture, embedding = of_picture.astype(self.cfg.compute_dtype), self.text_embedding[...]
+        of_picture = of_picture.astype(self.cfg.compute_dtype)
+        to_patches = jnp.swapaxes(of_picture, 1, 2)
         if not media.patches.shape[2]:
-            groups, count, pieces = media.tags.shape
-            names = written(media.tags.reshape(groups, -1), embedding).reshape(groups, count, pieces, -1)
-            name = names.sum(axis=2) / jnp.maximum((media.tags > 0).sum(axis=2), 1)[..., None]
-            return jnp.swapaxes(of_picture, 1, 2) @ name, None
+            return to_patches @ written_names(media.tags, self.text_embedding[...]), None
         patches = media.patches.astype(self.cfg.compute_dtype)
         x = self.vision_adapter(self.vision_encoder(patches, media.patch_positions, media.patch_segment_ids))
         if not self.cfg.text_posteriors:
             return x, None
-        namer = self.vision_namer
         mean = (of_picture @ x) / jnp.maximum(of_picture.sum(-1, keepdims=True), 1.0)
-        logits = namer.logits(mean, embedding)
-        name = namer.named(logits, embedding).astype(x.dtype)
-        return namer.shape(x) + jnp.swapaxes(of_picture, 1, 2) @ name, logits
+        logits = self.vision_namer.logits(mean, self.text_embedding[...])
+        name = self.vision_namer.named(logits, self.text_embedding[...]).astype(x.dtype)
+        return self.vision_namer.shape(x) + to_patches @ name, logits
 
     def embed(
         self, timeline: Timeline, audio: Float[Array, "G A D"] | None, pictures: Float[Array, "G S D"] | None
