@@ -1,10 +1,10 @@
-"""Stage 1: language, from text alone.
+"""Stage 1: language, from text alone, and questions as they will be heard, without sound.
 
 python -m omni_jax.train --config=configs/pretrain.py:tiny --workdir=runs/pretrain
 
-Hardware: 2 CPU cores, a good minute for `tiny`; `small` is for one GPU and has not been trained yet. The others are for
-pods, planned by compilation (docs/scaling.md), not yet trained.
-Expected: text loss, half of it written questions, 7.3 -> 2.0 nats a piece.
+Hardware: 2 CPU cores, 2 minutes for `tiny`; `small` is for one GPU and has not been trained yet. The others are for
+pods, planned by compilation (docs/scaling.md), not yet trained, and read text alone.
+Expected: text loss, two thirds of it answers to questions, 7.3 -> 2.0 nats a piece.
 """
 
 from ml_collections import ConfigDict
