@@ -53,8 +53,8 @@ def get_config(size: str = "tiny") -> ConfigDict:
             log_every=10 if tiny else 100,
             checkpoint_every=80 if tiny else 2_000,
             codes_dropout=0.7,
-            # The encoders stay as `perceive` has left them, these tasks show them too little to learn from; only the CTC
-            # head, which has had no targets yet, is trained on what they give.
+            # The encoders stay as `perceive` has left them: these tasks show them too little to learn from. Only the
+            # CTC head, which has had no targets yet, is trained on what they give.
             trainable=(
                 "text_embedding",
                 "modality_embedding",
