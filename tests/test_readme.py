@@ -29,7 +29,7 @@ MAINS = {
 EVAL_COUNTS = ("pictures", "facts", "repeats", "interruptions", "backchannels", "pauses", "turn_dialogues")
 EVAL_COUNTS += ("spoken_replies", "ceiling_replies", "timed_calls", "text_batches")
 SHORTER = {
-    "omni_jax.train": ["--config.training.steps=2", "--config.data.rows=8", "--config.data.row_positions=32"],
+    "omni_jax.train": ["--config.training.steps=2", "--config.data.rows=8", "--config.data.row_positions=64"],
     "omni_jax.evaluate": ["--config.rows=2", "--config.call_frames=75", *(f"--config.{key}=1" for key in EVAL_COUNTS)],
     "omni_jax.generate": ["--max_seconds=3"],
 }

@@ -6,6 +6,8 @@ the questions. With the question in writing too it takes a fifth of that, and te
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,8 @@ from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.cast import Cast, make_cast
 from omni_jax.input_pipeline.corpus import PICTURE_REPLY, Picture, SpeechClip
 from omni_jax.input_pipeline.materials import Materials, TaskSource
-from omni_jax.input_pipeline.speech_sources import heard_clip, with_timings
+from omni_jax.input_pipeline.scene import FRAME_MS
+from omni_jax.input_pipeline.speech_sources import LEAD_MS, SLOWEST, heard_clip, with_timings
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import picture_patches, with_tag
 from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes
@@ -23,11 +26,24 @@ from omni_jax.types import MEL_FRAMES_PER_SLOT, Control
 KIND_SHARES = {"picture_question": 0.25, "fact_question": 0.4, "repeat_request": 0.2, "greeting": 0.05, "tell": 0.1}
 TAIL_MS = (0.0, 240.0)
 MARKS = 3  # DIALOGUE, ANSWER, EOS
+PICTURE_POSITIONS = 8  # IMAGE and the longest answer about a picture, beside the patches
 
 
 def spoken_qa_source(materials: Materials) -> TaskSource:
-    """Every question of the split that has an answer; without a codec own silence has no codes."""
+    """Every question of the split that has an answer and fits a row; without a codec own silence has no codes."""
     cast = make_cast(materials, materials.assistant() if materials.codes is None else None)
+    data, encode = materials.config.data, materials.tokenizer.encode
+    picture_positions = PICTURE_POSITIONS + materials.config.model.vision.num_patches // 4
+
+    def fits(clip: SpeechClip) -> bool:
+        longest_ms = LEAD_MS[1] + SLOWEST * clip.duration_ms + TAIL_MS[1]
+        slots = math.ceil(longest_ms / FRAME_MS)
+        pictured = clip.reply == PICTURE_REPLY
+        answer = picture_positions if pictured else len(encode(clip.reply))
+        room = data.audio_slots * data.rows_per_pool
+        return slots + answer + MARKS <= data.row_positions and slots <= room and (data.patches > 0 or not pictured)
+
+    cast = _with_questions(cast, fits)
 
     def build(key: int, rng: np.random.Generator) -> Example:
         question, picture, answer = _draw(cast, rng)
@@ -43,14 +59,14 @@ def written_qa_source(materials: Materials) -> TaskSource:
     """
     cast = make_cast(materials, materials.assistant())
     data, encode = materials.config.data, materials.tokenizer.encode
+    picture_positions = PICTURE_POSITIONS + materials.config.model.vision.num_patches // 4
 
     def fits(clip: SpeechClip) -> bool:
-        if clip.reply == PICTURE_REPLY:
-            return data.patches > 0
-        return len(encode(clip.text)) + len(encode(clip.reply)) + MARKS <= data.row_positions
+        pictured = clip.reply == PICTURE_REPLY
+        answer = picture_positions if pictured else len(encode(clip.reply))
+        return len(encode(clip.text)) + answer + MARKS <= data.row_positions and (data.patches > 0 or not pictured)
 
-    kept = {kind: [clip for clip in clips if fits(clip)] for kind, clips in cast.questions.items()}
-    cast = replace(cast, questions={kind: clips for kind, clips in kept.items() if clips})
+    cast = _with_questions(cast, fits)
 
     def build(key: int, rng: np.random.Generator) -> Example:
         question, picture, answer = _draw(cast, rng)
@@ -90,6 +106,11 @@ def spoken_qa_example(
     layout.text([*materials.tokenizer.encode(answer), Control.EOS], 1.0)
     example = with_tag(materials, layout.finish(features.labels(question.text)), picture)
     return with_timings(materials, example, spoken, lead_ms)
+
+
+def _with_questions(cast: Cast, fits: Callable[[SpeechClip], bool]) -> Cast:
+    kept = {kind: [clip for clip in clips if fits(clip)] for kind, clips in cast.questions.items()}
+    return replace(cast, questions={kind: clips for kind, clips in kept.items() if clips})
 
 
 def _draw(cast: Cast, rng: np.random.Generator) -> tuple[SpeechClip, Picture | None, str]:
