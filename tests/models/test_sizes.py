@@ -15,9 +15,9 @@ from omni_jax.training.omni_stage import abstract_state, omni_optimizer
 from omni_jax.training.step import train_step
 
 STAGES = {"pretrain": pretrain, "align": align, "duplex": duplex}
-# Duplex has all parts; align adds CTC, which no size changes, and pretrain leaves all but the text out.
+# Duplex has all parts; align adds CTC, which no size changes; pretrain reads text, at tiny and small also names.
 CASES = [("duplex", size) for size in sizes.MODELS]
-CASES += [("pretrain", size) for size in ("tiny", *sizes.TEXT_MODELS)] + [("align", "tiny")]
+CASES += [("pretrain", size) for size in ("tiny", "small", *sizes.TEXT_MODELS)] + [("align", "tiny")]
 # Billions of parameters, all and active, encoders (1.3 B in the large sizes), embeddings and heads included.
 BILLIONS = {
     "tiny": (0.00575, 0.00509),
