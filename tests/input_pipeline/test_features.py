@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from omni_jax.config import VisionEncoderConfig
-from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.corpus import Span
 from omni_jax.input_pipeline.speech_tasks import (
     asr_example,
@@ -62,6 +62,23 @@ def test_voice_activity_closes_short_gaps_only():
     wav = np.concatenate([tone * on for on in on_off])
     assert features.voiced_frames(wav).astype(int).tolist() == [1, 1, 1, 1, 0, 0, 0, 1]
     assert features.voiced_samples(np.concatenate([np.zeros(1600), tone, np.zeros(800)]).astype(np.float32))[0] == 1600
+
+
+def test_another_vocal_tract_moves_a_band_along_frequency_and_keeps_time():
+    mel = np.zeros((24, 80), np.float32)
+    mel[8:16, 40] = 1.0
+    centres = []
+    for seed in range(20):
+        varied = augment.vary_mel(np.random.default_rng(seed), mel)
+        assert varied.shape == mel.shape and varied.dtype == np.float32
+        band = varied[12] - varied[0]  # the tilt is the same in every frame
+        assert np.abs(varied[:8] - varied[0]).max() == 0 and 0.3 < band.sum() < 3.0
+        assert np.abs(varied[0]).max() <= augment.MEL_TILT / 2
+        centres.append(band.argmax())
+    assert min(centres) < 39 and max(centres) > 41
+    assert (
+        40 / augment.VOCAL_TRACT_RANGE[1] - 1 <= min(centres) and max(centres) <= 40 / augment.VOCAL_TRACT_RANGE[0] + 1
+    )
 
 
 def test_recognition_puts_audio_before_text():

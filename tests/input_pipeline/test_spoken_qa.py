@@ -74,3 +74,14 @@ def test_written_media_stand_for_sound_and_pixels(config):
     assert (batch.media.words > max(Control)).any() and (batch.media.tags > max(Control)).any()
     assert (batch.timeline.codes < 0).all() and (batch.timeline.audio_index >= 0).any()
     assert (batch.timeline.text_target[batch.timeline.text_weight > 0] > 0).all()
+
+
+def test_questions_that_do_not_fit_a_row_are_left_out(config, codes):
+    def source(positions):
+        data = dataclasses.replace(config.data, row_positions=positions)
+        return spoken_qa_source(load_materials(dataclasses.replace(config, data=data), "train", codes))
+
+    some, everything = source(40), source(400)
+    assert 0 < some.num_keys < everything.num_keys
+    for key in range(20):
+        assert some.build(key, np.random.default_rng(key)).num_positions <= 40

@@ -8,7 +8,7 @@ import pytest
 from omni_jax.config import ConfigError
 from omni_jax.models import omni, omni_streaming
 from omni_jax.models.omni_streaming import GREEDY
-from omni_jax.types import Batch, Media, Timeline
+from omni_jax.types import Batch, Control, Media, Timeline
 
 from .tiny import MODEL, dialogue, model_params
 
@@ -129,3 +129,19 @@ def test_sampling_keeps_to_the_best_candidates():
     draws = {int(omni_streaming.sample(logits, jax.random.key(i), 1.0, 2)[0]) for i in range(40)}
     assert draws == {0, 1}
     assert int(omni_streaming.sample(logits, jax.random.key(0), 0.0, 0)[0]) == 0
+
+
+def test_only_a_word_or_an_interruption_follows_its_announcement(params):
+    """Whatever the model would rather say; `wanted` is what its head asks for, most of all the first."""
+    hidden = jnp.ones((1, MODEL.transformer.embed_dim))
+
+    def said_after(before: Control, *wanted: int) -> int:
+        wish = jnp.zeros(MODEL.vocab_size).at[jnp.array(wanted)].set(jnp.arange(len(wanted), 0, -1.0))
+        model = omni.bind(MODEL, {**params, "text_head": jnp.outer(hidden[0], wish)})
+        return int(omni_streaming._choose(model, hidden, jnp.array([before]), jax.random.key(0), GREEDY)[0][0])
+
+    word = max(Control) + 1
+    for announcement in (Control.SPEAK, Control.EPAD, Control.BACKCHANNEL):
+        assert said_after(announcement, Control.WAIT, Control.END_OF_TURN, word) == word
+        assert said_after(announcement, Control.WAIT, Control.INTERRUPT, word) == Control.INTERRUPT
+    assert said_after(Control.WAIT, Control.WAIT, Control.END_OF_TURN, word) == Control.WAIT
