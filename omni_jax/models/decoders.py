@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
 from omni_jax.config import ModelConfig
-from omni_jax.nn.attention import Attention, attend
+from omni_jax.nn.attention import Attention, attend, even_heads
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.mlp import Linear, SwiGLU
 from omni_jax.nn.norm import RMSNorm
@@ -25,9 +25,7 @@ class DepthBlock(nnx.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(depth.embed_dim), RMSNorm(depth.embed_dim)
         self.attention = Attention(
             depth.embed_dim,
-            depth.num_heads,
-            depth.num_heads,
-            depth.embed_dim // depth.num_heads,
+            even_heads(depth.embed_dim, depth.num_heads),
             rngs,
             residual_std=residual_std,
         )

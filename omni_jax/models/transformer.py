@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.config import TransformerConfig
-from omni_jax.nn.attention import Attention, attend
+from omni_jax.nn.attention import Attention, Heads, attend
 from omni_jax.nn.cache import KVCache, init_cache, place, write_slots
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.mlp import MLP, SwiGLU
@@ -31,9 +31,7 @@ class Block(nnx.Module):
         self.attention_norm = norm(cfg.embed_dim, cfg.norm_eps)
         self.attention = Attention(
             cfg.embed_dim,
-            cfg.num_heads,
-            cfg.num_kv_heads,
-            cfg.head_dim,
+            Heads(cfg.num_heads, cfg.num_kv_heads, cfg.head_dim),
             rngs,
             qk_norm=cfg.qk_norm,
             norm_eps=cfg.norm_eps,

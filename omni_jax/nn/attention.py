@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -85,15 +87,26 @@ def attend_segments(
     return jnp.moveaxis(blocks, 0, 1).reshape(q.shape)
 
 
+class Heads(NamedTuple):
+    """How many there are, of queries and of keys and values, and how wide each is."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
+def even_heads(embed_dim: int, num_heads: int) -> Heads:
+    """As many keys as queries, which together are as wide as the embedding."""
+    return Heads(num_heads, num_heads, embed_dim // num_heads)
+
+
 class Attention(nnx.Module):
     """Projections around `attend`. `project` and `output` are separate so that a cache can stand between them."""
 
     def __init__(
         self,
         embed_dim: int,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
+        heads: Heads,
         rngs: nnx.Rngs,
         *,
         qk_norm: bool = True,
@@ -102,6 +115,7 @@ class Attention(nnx.Module):
         residual_std: float = 1.0,
     ):
         """`biases`: which of query, key, value and out have one."""
+        num_heads, num_kv_heads, head_dim = heads
         std = embed_dim**-0.5
         self.query = weight(rngs, (embed_dim, num_heads, head_dim), ("embed", "heads", "head_dim"), std)
         self.key = weight(rngs, (embed_dim, num_kv_heads, head_dim), ("embed", "kv_heads", "head_dim"), std)

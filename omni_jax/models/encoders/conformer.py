@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.config import AudioEncoderConfig
-from omni_jax.nn.attention import Attention, attend
+from omni_jax.nn.attention import Attention, attend, even_heads
 from omni_jax.nn.banded import attend_banded
 from omni_jax.nn.cache import KVCache, Placement, init_cache, place, write_slots
 from omni_jax.nn.causal_conv import DepthwiseConv, past_and_present
@@ -80,11 +80,11 @@ class ConformerBlock(nnx.Module):
     """Half feed-forward, attention, convolution, half feed-forward, norm."""
 
     def __init__(self, cfg: AudioEncoderConfig, rngs: nnx.Rngs):
-        dim, heads = cfg.embed_dim, cfg.num_heads
+        dim = cfg.embed_dim
         self.first_norm, self.attention_norm, self.conv_norm = RMSNorm(dim), RMSNorm(dim), RMSNorm(dim)
         self.second_norm, self.out_norm = RMSNorm(dim), RMSNorm(dim)
         self.first_mlp = SwiGLU(dim, cfg.mlp_dim, rngs, residual_std=0.5)
-        self.attention = Attention(dim, heads, heads, dim // heads, rngs, residual_std=0.5)
+        self.attention = Attention(dim, even_heads(dim, cfg.num_heads), rngs, residual_std=0.5)
         self.conv = ConvModule(cfg, rngs)
         self.second_mlp = SwiGLU(dim, cfg.mlp_dim, rngs, residual_std=0.5)
 

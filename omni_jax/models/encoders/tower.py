@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from omni_jax.nn.attention import Attention
+from omni_jax.nn.attention import Attention, even_heads
 from omni_jax.nn.mlp import MLP, Linear
 from omni_jax.nn.norm import LayerNorm
 from omni_jax.nn.param import run_layers, stack_layers, weight
@@ -51,14 +51,12 @@ class VisionTowerConfig:
 
 class TowerBlock(nnx.Module):
     def __init__(self, cfg: TowerConfig, rngs: nnx.Rngs):
-        heads, residual_std = cfg.num_heads, (2 * cfg.num_layers) ** -0.5
+        residual_std = (2 * cfg.num_layers) ** -0.5
         self.attention_norm = LayerNorm(cfg.embed_dim, cfg.norm_eps)
         self.mlp_norm = LayerNorm(cfg.embed_dim, cfg.norm_eps)
         self.attention = Attention(
             cfg.embed_dim,
-            heads,
-            heads,
-            cfg.embed_dim // heads,
+            even_heads(cfg.embed_dim, cfg.num_heads),
             rngs,
             qk_norm=False,
             biases=cfg.biases,

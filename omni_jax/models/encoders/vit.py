@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from omni_jax.config import VisionEncoderConfig
-from omni_jax.nn.attention import Attention
+from omni_jax.nn.attention import Attention, even_heads
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.mlp import Linear, SwiGLU
 from omni_jax.nn.norm import RMSNorm
@@ -45,9 +45,11 @@ class GridConv(nnx.Module):
 
 class ViTBlock(nnx.Module):
     def __init__(self, cfg: VisionEncoderConfig, rngs: nnx.Rngs):
-        heads, residual_std = cfg.num_heads, (2 * cfg.num_layers) ** -0.5
+        residual_std = (2 * cfg.num_layers) ** -0.5
         self.attention_norm, self.mlp_norm = RMSNorm(cfg.embed_dim), RMSNorm(cfg.embed_dim)
-        self.attention = Attention(cfg.embed_dim, heads, heads, cfg.embed_dim // heads, rngs, residual_std=residual_std)
+        self.attention = Attention(
+            cfg.embed_dim, even_heads(cfg.embed_dim, cfg.num_heads), rngs, residual_std=residual_std
+        )
         self.mlp = SwiGLU(cfg.embed_dim, cfg.mlp_dim, rngs, residual_std=residual_std)
         self.grid_conv = GridConv(cfg, rngs)
 
