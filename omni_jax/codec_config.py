@@ -1,16 +1,58 @@
-"""Configuration of the codec families besides `spectral`, and of the vocoders, with the published shapes."""
+"""Configuration of the codecs and vocoders: our own, and the published families with their shapes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from omni_jax.errors import UserError
+from omni_jax.errors import require
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise UserError(message)
+@dataclass(frozen=True)
+class CodecConfig:
+    """Speech codec of the `spectral` family: 24 kHz, 12.5 Hz, residual vector quantisation, causal."""
+
+    num_codebooks: int = 8
+    codebook_size: int = 512
+    latent_dim: int = 32
+    encoder_dim: int = 128
+    encoder_layers: tuple[int, int] = (2, 2)  # ConvNeXt blocks at 50 Hz, at 12.5 Hz
+    decoder_dim: int = 192
+    decoder_layers: tuple[int, int, int] = (2, 3, 1)  # at 12.5 Hz, at 50 Hz, at the rate of the ISTFT frames
+    mlp_ratio: int = 3
+    stft_window: int = 960  # encoder analysis, samples at 24 kHz
+    stft_hop: int = 240
+    istft_window: int = 720  # decoder synthesis; window - hop samples of latency
+    istft_hop: int = 240
+    conv_kernel: int = 7
+    num_phones: int = 64  # targets of the semantic codebook's auxiliary classifier
+    ema_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        for name in ("stft_hop", "istft_hop"):
+            hop = getattr(self, name)
+            require(hop > 0 and 480 % hop == 0, f"codec.{name}={hop}: want a divisor of 480 (20 ms), such as 240")
+        require(
+            self.istft_window % self.istft_hop == 0 and self.istft_window >= 3 * self.istft_hop,
+            f"codec.istft_window={self.istft_window}: want a multiple, at least 3, of istft_hop={self.istft_hop}",
+        )
+        require(
+            self.istft_window - self.istft_hop <= 480,
+            f"codec.istft_window={self.istft_window}: window - hop is the decoder's latency and may be 480 samples "
+            f"(20 ms); with istft_hop={self.istft_hop} want at most {480 + self.istft_hop}",
+        )
+        require(
+            self.stft_window >= self.stft_hop,
+            f"codec.stft_window={self.stft_window} is shorter than stft_hop={self.stft_hop} and would skip samples",
+        )
+
+    @property
+    def hop_samples(self) -> int:
+        return 1_920  # 80 ms
+
+    @property
+    def sample_rate_hz(self) -> int:
+        return 24_000
 
 
 @dataclass(frozen=True)
@@ -43,12 +85,12 @@ class SeanetConfig:
 
     def __post_init__(self) -> None:
         modes = ("constant", "reflect", "replicate")
-        _require(self.pad_mode in modes, f"seanet.pad_mode={self.pad_mode!r}: want one of {', '.join(modes)}")
-        _require(
+        require(self.pad_mode in modes, f"seanet.pad_mode={self.pad_mode!r}: want one of {', '.join(modes)}")
+        require(
             0 <= self.semantic_codebooks < self.num_codebooks,
             f"seanet.semantic_codebooks={self.semantic_codebooks}: want fewer than num_codebooks={self.num_codebooks}",
         )
-        _require(
+        require(
             self.latent_dim % self.num_heads == 0,
             f"seanet.latent_dim={self.latent_dim}: want a multiple of num_heads={self.num_heads}",
         )
@@ -120,16 +162,16 @@ class HifiGanConfig:
     codebook_size: int = 0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.rates) == len(self.kernel_sizes),
             f"hifigan.kernel_sizes={self.kernel_sizes}: want one for each of rates={self.rates}",
         )
-        _require(
+        require(
             len(self.resblock_kernel_sizes) == len(self.resblock_dilations),
             f"hifigan.resblock_dilations={self.resblock_dilations}: want a group for each of "
             f"resblock_kernel_sizes={self.resblock_kernel_sizes}",
         )
-        _require(
+        require(
             all((k - r) % 2 == 0 and k >= r for k, r in zip(self.kernel_sizes, self.rates)),
             f"hifigan.kernel_sizes={self.kernel_sizes}: want each as even or odd as its rate, and not below it",
         )
@@ -167,7 +209,7 @@ class VocosConfig:
     codebook_size: int = 0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.window % self.hop_samples == 0 and self.window >= 3 * self.hop_samples,
             f"vocos.window={self.window}: want a multiple, at least 3, of hop_samples={self.hop_samples}",
         )
@@ -184,7 +226,7 @@ class DiscriminatorConfig:
     band_windows: tuple[int, ...] = ()  # DAC: 2048, 1024, 512
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             bool(self.periods or self.scales or self.stft_windows or self.band_windows),
             "discriminator: has no part: name periods, scales, stft_windows or band_windows",
         )

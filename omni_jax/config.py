@@ -16,17 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omni_jax.errors import UserError
-
-
-class ConfigError(UserError):
-    """A configuration that cannot work; the message names the field, the value, what is wanted and the remedy."""
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
+from omni_jax.codec_config import CodecConfig
+from omni_jax.errors import ConfigError, require
 
 OPTIMIZERS = ("adamw", "adafactor", "muon")
 
@@ -45,12 +36,12 @@ class TrunkVariant:
     text_head_bias: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.norm in ("rms", "layer"), f"transformer.variant.norm={self.norm!r}: want rms or layer")
-        _require(self.mlp in ("swiglu", "gelu_tanh"), f"transformer.variant.mlp={self.mlp!r}: want swiglu or gelu_tanh")
+        require(self.norm in ("rms", "layer"), f"transformer.variant.norm={self.norm!r}: want rms or layer")
+        require(self.mlp in ("swiglu", "gelu_tanh"), f"transformer.variant.mlp={self.mlp!r}: want swiglu or gelu_tanh")
         known = ("query", "key", "value", "out")
         unknown = [name for name in self.attention_biases if name not in known]
-        _require(not unknown, f"transformer.variant.attention_biases has {unknown}: want some of {', '.join(known)}")
-        _require(
+        require(not unknown, f"transformer.variant.attention_biases has {unknown}: want some of {', '.join(known)}")
+        require(
             len(self.rope_stretch) in (0, 4),
             f"transformer.variant.rope_stretch={self.rope_stretch}: want factor, low, high and original positions",
         )
@@ -85,7 +76,7 @@ class TransformerConfig:
     variant: TrunkVariant = field(default_factory=TrunkVariant)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.num_heads % self.num_kv_heads == 0,
             f"transformer.num_heads={self.num_heads} must be a multiple of num_kv_heads={self.num_kv_heads}",
         )
@@ -96,25 +87,25 @@ class TransformerConfig:
             ("router", self.router, ("softmax", "sigmoid")),
             ("moe_dispatch", self.moe_dispatch, ("dense", "sorted")),
         ):
-            _require(value in wanted, f"transformer.{name}={value!r}: want {', '.join(wanted[:-1])} or {wanted[-1]}")
+            require(value in wanted, f"transformer.{name}={value!r}: want {', '.join(wanted[:-1])} or {wanted[-1]}")
 
     def _check_experts(self) -> None:
-        _require(
+        require(
             self.num_experts == 0 or self.experts_per_token <= self.num_experts,
             f"transformer.experts_per_token={self.experts_per_token} exceeds num_experts={self.num_experts}",
         )
         groups, chosen = self.router_groups
-        _require(
+        require(
             1 <= chosen <= groups and self.num_experts % groups == 0,
             f"transformer.router_groups={self.router_groups}: want (groups, groups a position may use), the first a "
             f"divisor of num_experts={self.num_experts}, the second at most the first",
         )
-        _require(
+        require(
             self.num_experts == 0 or self.num_experts * chosen >= self.experts_per_token * groups,
             f"transformer.router_groups={self.router_groups} leaves a position {self.num_experts * chosen // groups} "
             f"experts to choose from, fewer than experts_per_token={self.experts_per_token}: raise the second number",
         )
-        _require(
+        require(
             self.expert_buffer == 0 or self.expert_buffer >= 1,
             f"transformer.expert_buffer={self.expert_buffer}: want 0 (drops nothing) or at least 1",
         )
@@ -122,13 +113,13 @@ class TransformerConfig:
     def _check_positions(self) -> None:
         variant = self.variant
         rotary_dim = variant.rotary_dim or self.head_dim
-        _require(
+        require(
             bool(variant.learned_positions) or sum(self.rope_sections) * 2 == rotary_dim <= self.head_dim,
             f"transformer.rope_sections={self.rope_sections} must sum to "
             f"{'rotary_dim' if variant.rotary_dim else 'head_dim'}/2={rotary_dim // 2}, at most half of head_dim",
         )
         _, height, width = self.rope_sections
-        _require(
+        require(
             3 * max(height, width) <= sum(self.rope_sections),
             f"transformer.rope_sections={self.rope_sections}: height and width take every third pair, so each may "
             f"have at most {sum(self.rope_sections) // 3}",
@@ -161,7 +152,7 @@ class VisionEncoderConfig:
     mlp_dim: int = 192
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.image_size % (2 * self.patch_size) == 0,
             f"vision.image_size={self.image_size} must be a multiple of twice patch_size={self.patch_size}",
         )
@@ -179,53 +170,6 @@ class DepthConfig:
     embed_dim: int = 128
     num_heads: int = 4
     mlp_dim: int = 256
-
-
-@dataclass(frozen=True)
-class CodecConfig:
-    """Speech codec of the `spectral` family: 24 kHz, 12.5 Hz, residual vector quantisation, causal."""
-
-    num_codebooks: int = 8
-    codebook_size: int = 512
-    latent_dim: int = 32
-    encoder_dim: int = 128
-    encoder_layers: tuple[int, int] = (2, 2)  # ConvNeXt blocks at 50 Hz, at 12.5 Hz
-    decoder_dim: int = 192
-    decoder_layers: tuple[int, int, int] = (2, 3, 1)  # at 12.5 Hz, at 50 Hz, at the rate of the ISTFT frames
-    mlp_ratio: int = 3
-    stft_window: int = 960  # encoder analysis, samples at 24 kHz
-    stft_hop: int = 240
-    istft_window: int = 720  # decoder synthesis; window - hop samples of latency
-    istft_hop: int = 240
-    conv_kernel: int = 7
-    num_phones: int = 64  # targets of the semantic codebook's auxiliary classifier
-    ema_decay: float = 0.99
-
-    def __post_init__(self) -> None:
-        for name in ("stft_hop", "istft_hop"):
-            hop = getattr(self, name)
-            _require(hop > 0 and 480 % hop == 0, f"codec.{name}={hop}: want a divisor of 480 (20 ms), such as 240")
-        _require(
-            self.istft_window % self.istft_hop == 0 and self.istft_window >= 3 * self.istft_hop,
-            f"codec.istft_window={self.istft_window}: want a multiple, at least 3, of istft_hop={self.istft_hop}",
-        )
-        _require(
-            self.istft_window - self.istft_hop <= 480,
-            f"codec.istft_window={self.istft_window}: window - hop is the decoder's latency and may be 480 samples "
-            f"(20 ms); with istft_hop={self.istft_hop} want at most {480 + self.istft_hop}",
-        )
-        _require(
-            self.stft_window >= self.stft_hop,
-            f"codec.stft_window={self.stft_window} is shorter than stft_hop={self.stft_hop} and would skip samples",
-        )
-
-    @property
-    def hop_samples(self) -> int:
-        return 1_920  # 80 ms
-
-    @property
-    def sample_rate_hz(self) -> int:
-        return 24_000
 
 
 @dataclass(frozen=True)
@@ -280,7 +224,7 @@ class DataConfig:
     shards: int = 1  # of the stream; fixed for a run, a multiple of the processes that it may ever have
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.shards > 0 and self.rows % (self.shards * self.rows_per_pool) == 0,
             f"data.shards={self.shards}: want a number whose product with rows_per_pool={self.rows_per_pool} divides "
             f"data.rows={self.rows}",
@@ -300,7 +244,7 @@ class OptimizerConfig:
     spike_factor: float = 10.0  # a step whose gradient norm or loss jumps by so much is skipped; 0 skips only NaN, Inf
 
     def __post_init__(self) -> None:
-        _require(self.name in OPTIMIZERS, f"optimizer.name={self.name!r}: want one of {', '.join(OPTIMIZERS)}")
+        require(self.name in OPTIMIZERS, f"optimizer.name={self.name!r}: want one of {', '.join(OPTIMIZERS)}")
 
 
 @dataclass(frozen=True)
@@ -343,11 +287,11 @@ class CodecTrainingConfig:
     def __post_init__(self) -> None:
         for name in ("segment_samples", "adversarial_samples"):
             value = getattr(self, name)
-            _require(
+            require(
                 value > 0 and value % 1920 == 0,
                 f"codec_training.{name}={value}: want a multiple of 1920, one 80 ms frame",
             )
-        _require(
+        require(
             self.adversarial_samples < self.segment_samples,
             f"codec_training.adversarial_samples={self.adversarial_samples} must be shorter than "
             f"segment_samples={self.segment_samples}",
@@ -384,8 +328,8 @@ class Config:
 
     def __post_init__(self) -> None:
         stages = ("codec", "pretrain", "perceive", "align", "duplex")
-        _require(self.stage in stages, f"stage={self.stage!r}: want one of {', '.join(stages)}")
-        _require(
+        require(self.stage in stages, f"stage={self.stage!r}: want one of {', '.join(stages)}")
+        require(
             (self.model.num_codebooks, self.model.codebook_size)
             == (self.codec.num_codebooks, self.codec.codebook_size),
             f"model has {self.model.num_codebooks} x {self.model.codebook_size} codes but the codec "
@@ -419,7 +363,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         for name in ("rows", "call_frames", "timed_calls", "text_batches"):
-            _require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: want at least 1")
+            require(getattr(self, name) > 0, f"{name}={getattr(self, name)}: want at least 1")
 
 
 def from_dict(cls: type, values: Mapping[str, Any], path: str = "") -> Any:

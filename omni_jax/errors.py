@@ -10,6 +10,16 @@ class UserError(ValueError):
     """A wrong file, flag or configuration; the message names the thing, what is wanted and the remedy."""
 
 
+class ConfigError(UserError):
+    """A configuration that cannot work; the message names the field, the value, what is wanted and the remedy."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError with `message` where a configuration does not hold what it must."""
+    if not condition:
+        raise ConfigError(message)
+
+
 def run_main(main: Callable[[], int | None]) -> None:
     """Runs an entry point: a `UserError` becomes one line on stderr and exit code 2, Ctrl-C exit code 130."""
     try:

@@ -24,6 +24,7 @@ LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 ENTRY_LEVEL = 8
 SIDEWAYS = {
     ("config", "errors"),
+    ("config", "codec_config"),
     ("codec_config", "errors"),
     ("operations", "errors"),
     ("export", "streaming"),
