@@ -93,6 +93,10 @@ def see_source(materials: Materials) -> TaskSource:
 
 
 def picture_patches(materials: Materials, picture: Picture, rng: np.random.Generator) -> Patches:
+    """Patches of the picture, varied in training; without pixels where `data.written_media` asks for names alone."""
+    if materials.config.data.written_media:
+        patches, positions = features.patches(picture.image, materials.config.model.vision)
+        return patches[:, :0], positions
     image = augment.vary_picture(rng, picture.image) if materials.augmented else picture.image
     return features.patches(image, materials.config.model.vision)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import re
 
 import jax
@@ -99,6 +100,9 @@ def test_a_stage_starts_from_another_and_frozen_groups_stay(whole, tmp_path):
         if any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(params[group])))
     }
     assert changed == {"audio_encoder", "audio_adapter"}
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["parts"]
+    assert last["gradient_norm/audio_encoder"] > 0
+    assert last["gradient_norm/transformer"] == last["gradient_norm/vision_encoder"] == 0  # no backward pass for them
 
 
 def test_a_stage_starts_from_parts_of_another(whole, tmp_path):
