@@ -41,7 +41,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
             learning_rate=3e-3 if tiny else 2e-4,
             warmup_steps=30 if tiny else 1_000,
         ),
-        loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
+        loss=LossConfig(turn=0.6, phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
             steps=560 if tiny else 100_000,
             log_every=10 if tiny else 100,

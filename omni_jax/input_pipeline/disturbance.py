@@ -16,7 +16,7 @@ from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, utterance
 from omni_jax.types import FRAME_LISTEN_SAMPLES, Event, TurnState
 
 # Not every answer is long enough to be interrupted; as they come out, interruptions are about as many as all others.
-DISTURBANCES = {"interruption": 0.56, "backchannel": 0.14, "side_talk": 0.12, "noise": 0.09, "echo": 0.09}
+DISTURBANCES = {"interruption": 0.5, "backchannel": 0.18, "side_talk": 0.16, "noise": 0.08, "echo": 0.08}
 REACTION_FRAMES = (1, 3)  # from the frame that makes the interrupting word identifiable to INTERRUPT
 FIRST_DISTURBANCE_MS = 240  # after the assistant's first word has started
 LAST_DISTURBANCE_MS = 160  # what comes between ends before the assistant does

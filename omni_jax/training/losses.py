@@ -9,9 +9,12 @@ from jaxtyping import Array, Float, Int
 from omni_jax.config import LossConfig
 from omni_jax.nn.cross_entropy import head_nll
 from omni_jax.training.ctc import ctc_term
-from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, TextProjection
+from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, TextProjection, TurnState
 
 _BETWEEN_WORDS_WEIGHT = 0.1
+# What the user means who speaks while the assistant does decides whether it stops, in a few frames of a dialogue.
+_BARGE_IN_STATES = (TurnState.BACKCHANNEL, TurnState.INTERRUPT, TurnState.SIDE_TALK)
+_BARGE_IN_WEIGHT = 5.0
 
 
 def omni_loss(
@@ -89,7 +92,8 @@ def speech_terms(output: ModelOutput, batch: Batch) -> dict[str, Float[Array, ""
 def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """TurnHead: cross-entropy of the turn state and of the user's voice activity, where they are labelled."""
     state, vad = batch.timeline.turn_state, batch.timeline.user_vad
-    turn = weighted_mean(_nll(output.turn_logits, state), (state != ABSENT).astype(jnp.float32))
+    weights = jnp.where(jnp.isin(state, jnp.array(_BARGE_IN_STATES)), _BARGE_IN_WEIGHT, 1.0)
+    turn = weighted_mean(_nll(output.turn_logits, state), jnp.where(state == ABSENT, 0.0, weights))
     logits = output.vad_logits.astype(jnp.float32)
     binary = optax.sigmoid_binary_cross_entropy(logits, jnp.maximum(vad, 0).astype(jnp.float32))
     return turn, weighted_mean(binary, (vad != ABSENT).astype(jnp.float32))

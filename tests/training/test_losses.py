@@ -19,7 +19,7 @@ from omni_jax.training.losses import (
     weighted_mean,
     word_term,
 )
-from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats, TextProjection
+from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats, TextProjection, TurnState
 from tests.training.batches import random_batch, small_config
 
 CONFIG = small_config()
@@ -98,11 +98,14 @@ def test_speech_terms_are_codebook_0_everywhere_and_the_others_where_chosen(outp
     np.testing.assert_allclose(terms["semantic"], -(semantic[..., 0] * weight).sum() / weight.sum(), **CLOSE)
 
 
-def test_turn_terms_skip_what_is_not_labelled(output, batch):
+def test_turn_terms_skip_what_is_not_labelled_and_stress_who_speaks_while_the_model_does(output, batch):
     state, vad = batch.timeline.turn_state, batch.timeline.user_vad
     turn, activity = turn_terms(output, batch)
     picked = np.take_along_axis(log_softmax(output.turn_logits), np.maximum(state, 0)[..., None], -1)[..., 0]
-    np.testing.assert_allclose(turn, -picked[state != ABSENT].mean(), **CLOSE)
+    barge_in = np.isin(state, (TurnState.BACKCHANNEL, TurnState.INTERRUPT, TurnState.SIDE_TALK))
+    weights = np.where(state == ABSENT, 0.0, np.where(barge_in, 5.0, 1.0))
+    assert len(set(state[state != ABSENT])) == len(TurnState)
+    np.testing.assert_allclose(turn, -(weights * picked).sum() / weights.sum(), **CLOSE)
     probability = 1 / (1 + np.exp(-output.vad_logits))
     binary = -np.where(vad == 1, np.log(probability), np.log1p(-probability))
     np.testing.assert_allclose(activity, binary[vad != ABSENT].mean(), **CLOSE)
