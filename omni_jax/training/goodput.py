@@ -1,8 +1,9 @@
 """Where a run's wall time goes: `goodput.json`, one record a start of the process, kept up to date while it runs.
 
-Seconds by part: startup (from the process' start to the loop), compile (the first step), data (waiting for a batch),
-step, checkpoint (blocked by saves), evaluation, other. Between the records lies the time in which no process ran
-(restart), and a record whose steps go beyond the next one's start has lost them.
+Seconds by part: startup (from the process' start, or from the end of the stage before it in the same process, to the
+loop), compile (the first step), data (waiting for a batch), step, checkpoint (blocked by saves), evaluation, other.
+Between the records lies the time in which no process ran (restart), and a record whose steps go beyond the next one's
+start has lost them.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ GOODPUT_FILE = "goodput.json"
 PARTS = ("startup", "compile", "data", "step", "checkpoint", "evaluation", "other", "restart", "lost")
 _WRITE_EVERY_S = 5.0
 _KEPT_STEP_TIMES = 512  # the last ones, for percentiles
-_PROCESS_BEGAN = time.time()
 
 
 class Goodput:
     """Counts one process' seconds. Process 0 writes."""
+
+    _startup_began = time.time()  # with the process, or with the end of another stage in it
 
     def __init__(self, workdir: Path, start_step: int) -> None:
         self._path = workdir / GOODPUT_FILE
         self._earlier = read_attempts(workdir)
         self._began = time.time()
         first = not any(attempt["pid"] == os.getpid() for attempt in self._earlier[-1:])
-        startup = self._began - _PROCESS_BEGAN if first else 0.0
+        startup = self._began - Goodput._startup_began if first else 0.0
         self._began -= startup
         self._seconds = {"startup": startup}
         self._start_step = self._step = start_step
@@ -49,6 +51,7 @@ class Goodput:
 
     def __exit__(self, *_: object) -> None:
         self._write()
+        Goodput._startup_began = time.time()
 
     @contextlib.contextmanager
     def spend(self, part: str) -> Iterator[None]:

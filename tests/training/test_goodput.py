@@ -42,6 +42,14 @@ def test_a_run_writes_its_own_record(tmp_path):
     assert "in steps that count" in measured.line()
 
 
+def test_the_time_of_one_stage_is_not_the_startup_of_the_next(tmp_path):
+    with Goodput(tmp_path / "codec", 0):
+        time.sleep(0.2)
+    with Goodput(tmp_path / "pretrain", 0):
+        pass
+    assert read_attempts(tmp_path / "pretrain")[0]["seconds"]["startup"] < 0.1
+
+
 def test_the_page_of_one_training(tmp_path):
     with pytest.raises(UserError, match="train first"):
         write_training_page(tmp_path)
