@@ -43,11 +43,14 @@ def test_a_run_writes_its_own_record(tmp_path):
 
 
 def test_the_time_of_one_stage_is_not_the_startup_of_the_next(tmp_path):
-    with Goodput(tmp_path / "codec", 0):
-        time.sleep(0.2)
-    with Goodput(tmp_path / "pretrain", 0):
-        pass
-    assert read_attempts(tmp_path / "pretrain")[0]["seconds"]["startup"] < 0.1
+    codec, pretrain = tmp_path / "codec", tmp_path / "pretrain"
+    for workdir, seconds in ((codec, 0.2), (pretrain, 0.0)):
+        workdir.mkdir()
+        with Goodput(workdir, 0) as measured:
+            time.sleep(seconds)
+            measured.step_done(1)
+    assert read_attempts(codec)[0]["seconds"]["startup"] > 0
+    assert read_attempts(pretrain)[0]["seconds"]["startup"] < 0.1
 
 
 def test_the_page_of_one_training(tmp_path):
