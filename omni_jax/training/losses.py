@@ -12,7 +12,7 @@ from omni_jax.training.ctc import ctc_term
 from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, TextProjection, TurnState
 
 _BETWEEN_WORDS_WEIGHT = 0.1
-# What the user means who speaks while the assistant does decides whether it stops, in a few frames of a dialogue.
+# Speech that is not a turn must stop the assistant or leave it alone; a dialogue has only a few frames of it.
 _BARGE_IN_STATES = (TurnState.BACKCHANNEL, TurnState.INTERRUPT, TurnState.SIDE_TALK)
 _BARGE_IN_WEIGHT = 5.0
 
@@ -90,7 +90,10 @@ def speech_terms(output: ModelOutput, batch: Batch) -> dict[str, Float[Array, ""
 
 
 def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """TurnHead: cross-entropy of the turn state and of the user's voice activity, where they are labelled."""
+    """TurnHead: cross-entropy of the turn state and of the user's voice activity, where they are labelled.
+
+    Frames of `_BARGE_IN_STATES` weigh `_BARGE_IN_WEIGHT` in the turn state.
+    """
     state, vad = batch.timeline.turn_state, batch.timeline.user_vad
     weights = jnp.where(jnp.isin(state, jnp.array(_BARGE_IN_STATES)), _BARGE_IN_WEIGHT, 1.0)
     turn = weighted_mean(_nll(output.turn_logits, state), jnp.where(state == ABSENT, 0.0, weights))
