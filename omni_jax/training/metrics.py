@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -22,7 +24,8 @@ class MetricsWriter:
         self._stage = stage
         _truncate(self.path, start_step)
         self._file = self.path.open("a", encoding="utf-8")
-        self._events = _events_process(Path(workdir) / "tensorboard") if tensorboard else None
+        self._logdir = str(Path(workdir) / "tensorboard")
+        self._events = _events_process() if tensorboard else None
 
     def write(
         self, step: int, loss: float, parts: Mapping[str, float], seconds: float, events: Mapping[str, float]
@@ -33,12 +36,12 @@ class MetricsWriter:
         self._file.write(json.dumps(record | {"seconds": round(seconds, 3)}) + "\n")
         self._file.flush()
         if self._events:
-            self._events.put(step, {"loss": loss, **parts, **events})
+            self._events.put(self._logdir, step, {"loss": loss, **parts, **events})
 
     def close(self) -> None:
         self._file.close()
         if self._events:
-            self._events.close()
+            self._events.close_file(self._logdir)
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
@@ -60,29 +63,41 @@ def _truncate(path: Path, last_step: int) -> None:
 class _EventsProcess:
     """TensorBoard events through clu, in a process of its own: clu imports TensorFlow, which is slow and large.
 
-    The process takes one JSON line a step on stdin and ends with it; see `_write_events`.
+    It takes one JSON line a step on stdin and ends with it; see `_write_events`. Ctrl-C does not reach it: it stops the
+    training, which then closes its files.
     """
 
-    def __init__(self, logdir: Path) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "omni_jax.training.metrics", str(logdir)],
+            [sys.executable, "-m", "omni_jax.training.metrics"],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # TensorFlow's start-up notes
             text=True,
-            start_new_session=True,  # Ctrl-C stops the training, which then closes this process' stdin
+            start_new_session=True,
         )
+        atexit.register(self._end)
 
-    def put(self, step: int, scalars: Mapping[str, float]) -> None:
+    def put(self, logdir: str, step: int, scalars: Mapping[str, float]) -> None:
         with contextlib.suppress(BrokenPipeError):  # metrics.jsonl has everything; training goes on
-            print(json.dumps([step, scalars]), file=self._process.stdin, flush=True)
+            print(json.dumps([logdir, step, scalars]), file=self._process.stdin, flush=True)
 
-    def close(self) -> None:
+    def close_file(self, logdir: str) -> None:
+        """Returns when all events of `logdir` are on the disk."""
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps([logdir, 0, None]), file=self._process.stdin, flush=True)
+            self._process.stdout.readline()
+
+    def _end(self) -> None:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
 
-def _events_process(logdir: Path) -> _EventsProcess | None:
+@functools.cache
+def _events_process() -> _EventsProcess | None:
+    """One for all stages that this process trains."""
     try:
         import clu  # noqa: F401  the packages themselves are light; clu.metric_writers is not
         import tensorboard  # noqa: F401
@@ -91,19 +106,31 @@ def _events_process(logdir: Path) -> _EventsProcess | None:
             f"TensorBoard events are skipped: {error.name} is not installed (requirements.txt has it)", file=sys.stderr
         )
         return None
-    return _EventsProcess(logdir)
+    return _EventsProcess()
 
 
-def _write_events(logdir: str) -> None:
-    """The child process: [step, {name: value}] lines in, one events file in `logdir` out."""
+def _write_events() -> None:
+    """The child process: [logdir, step, {name: value}] lines in, one events file a logdir out.
+
+    No values: the logdir's file is closed and its name printed.
+    """
     os.nice(10)  # the training goes first
     from clu import metric_writers
 
-    writer = metric_writers.SummaryWriter(logdir)
+    writers: dict[str, metric_writers.SummaryWriter] = {}
     for line in sys.stdin:
-        writer.write_scalars(*json.loads(line))
-    writer.close()
+        logdir, step, scalars = json.loads(line)
+        if scalars is not None:
+            if logdir not in writers:
+                writers[logdir] = metric_writers.SummaryWriter(logdir)
+            writers[logdir].write_scalars(step, scalars)
+            continue
+        if logdir in writers:
+            writers.pop(logdir).close()
+        print(logdir, flush=True)
+    for writer in writers.values():
+        writer.close()
 
 
 if __name__ == "__main__":
-    _write_events(sys.argv[1])
+    _write_events()
