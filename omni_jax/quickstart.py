@@ -28,6 +28,7 @@ from omni_jax.evaluate import evaluate
 from omni_jax.report.summary import RESOURCES_FILE
 from omni_jax.report.write import write_report
 from omni_jax.train import resolve, use_compilation_cache
+from omni_jax.training.host_memory import keep_freed_memory
 from omni_jax.training.metrics import read_metrics
 from omni_jax.training.stages import STAGES, is_complete, run_stage
 
@@ -41,6 +42,7 @@ CONFIG_FILES: dict[str, Callable[[str], ConfigDict]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(prog="python -m omni_jax.quickstart", description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", default="runs/quickstart", help="a directory for everything that is made")
     parser.add_argument("--size", default="tiny", help="tiny trains in minutes on a laptop")

@@ -23,12 +23,14 @@ from omni_jax.config import Config, from_dict
 from omni_jax.errors import UserError, run_main
 from omni_jax.operations import Operations
 from omni_jax.parallel import multihost
+from omni_jax.training.host_memory import keep_freed_memory
 from omni_jax.training.stages import run_stage
 
 COMPILATION_CACHE = Path("~/.cache/omni_jax/xla").expanduser()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    keep_freed_memory()
     config, workdir, operations = parse_flags(sys.argv if arguments is None else ["train", *arguments])
     use_compilation_cache()
     multihost.initialize()

@@ -11,11 +11,15 @@ import sys
 
 # Numbers of glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
-_NEVER = 2**31 - 1
+_NEVER = -1
 
 
 def keep_freed_memory() -> bool:
-    """Returns whether this C library can do it (glibc on Linux). What was used once stays with the process."""
+    """Returns whether this C library can do it (glibc on Linux). What was used once stays with the process.
+
+    To be called before JAX starts its threads: a thread stays with the arena of its first allocation, and in an arena
+    of its own every large buffer is mapped anew whatever the settings.
+    """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -7,14 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from omni_jax.checkpoint import CheckpointError, load_manifest
 from omni_jax.config import Config, ConfigError, to_dict
 from omni_jax.operations import Operations
 from omni_jax.parallel.multihost import is_first
 from omni_jax.training.codec_stage import train_codec
-from omni_jax.training.host_memory import keep_freed_memory
 from omni_jax.training.omni_stage import train_omni
 
 
@@ -45,8 +42,6 @@ def run_stage(config: Config, workdir: str | Path, operations: Operations | None
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--workdir={workdir}: {error.strerror}: give a directory that can be written") from error
-    if jax.default_backend() == "cpu":
-        keep_freed_memory()
     stage.train(config, workdir, operations or Operations())
     if is_first():
         (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
