@@ -54,7 +54,6 @@ def _rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> opta
             adam_b1=cfg.beta1,
             adam_b2=cfg.beta2,
             muon_weight_dimension_numbers=matrices,
-            ns_steps=3,
             consistent_rms=0.2,  # updates as large as AdamW's (arXiv 2502.16982 section 2.2), so one rate serves all
         )
     return optax.adamw(rate, b1=cfg.beta1, b2=cfg.beta2, weight_decay=cfg.weight_decay, mask=decayed)
