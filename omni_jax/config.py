@@ -208,6 +208,7 @@ class MeshConfig:
 class DataConfig:
     corpus: str = "data/corpus/picture_book"
     tokenizer: str = "data/corpus/picture_book/spm.model"
+    sources: Mapping[str, str] = field(default_factory=dict)  # name -> FORMAT:PATH, in place of the corpus
     tasks: Mapping[str, float] = field(default_factory=dict)  # task name -> share of positions
     row_positions: int = 256  # T
     rows: int = 8  # B, global

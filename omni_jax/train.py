@@ -76,6 +76,7 @@ def read_options(
     `values`: further flags, to be read too.
     """
     values = flags.FlagValues() if values is None else values
+    arguments, sources = _without_sources(arguments)
     config_file = config_flags.DEFINE_config_file(
         "config", help_string=usage, flag_values=values, lock_config=True, sys_argv=list(arguments)
     )
@@ -92,7 +93,19 @@ def read_options(
         raise UserError(f"give {usage}")
     if not isinstance(config_file.value, ConfigDict):
         raise UserError(f"{values['config'].config_filename} is not there: want {usage}")
+    if sources:
+        if "data" not in config_file.value:
+            raise UserError(f"{values['config'].config_filename} reads no data: leave --config.data.sources out")
+        with config_file.value.unlocked():
+            config_file.value.data.sources = sources
     return config_file.value, {name: values[name].value for name in defaults}
+
+
+def _without_sources(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes --config.data.sources.NAME=ADDRESS out: names are free, and a locked ConfigDict takes only known ones."""
+    found = [re.fullmatch(r"--?config\.data\.sources\.(\w+)=(.*)", argument) for argument in arguments]
+    rest = [argument for argument, match in zip(arguments, found, strict=True) if not match]
+    return rest, {match[1]: match[2] for match in found if match}
 
 
 def resolve(values: ConfigDict) -> Config:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from configs import align, codec, duplex, perceive, pretrain, sizes
+from configs import align, codec, duplex, own_data, perceive, pretrain, sizes
 from omni_jax.config import Config, ConfigError, TransformerConfig, from_dict, to_dict
-from omni_jax.train import parse_flags, resolve
+from omni_jax.train import parse_flags, read_flags, resolve
 
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": align, "duplex": duplex}
+FILES = [*STAGES.values(), own_data]
 CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
 CASES += [("pretrain", size) for size in sizes.TEXT_MODELS]
 MAX_KEYS = 105
@@ -29,9 +30,9 @@ def golden_path(stage, size):
 
 
 def num_keys(values):
-    """What one can turn: a task mixture counts as one key, the names of stage and size as none."""
+    """What one can turn: a mixture of tasks or sources counts as one key, the names of stage and size as none."""
     return sum(
-        num_keys(value) if isinstance(value, dict) and key != "tasks" else 1
+        num_keys(value) if isinstance(value, dict) and key not in ("tasks", "sources") else 1
         for key, value in values.items()
         if key not in ("stage", "size")
     )
@@ -53,7 +54,7 @@ def test_config_survives_json(stage, size):
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 
-@pytest.mark.parametrize("module", STAGES.values())
+@pytest.mark.parametrize("module", FILES)
 def test_every_stage_file_says_how_to_run_it_and_what_to_expect(module):
     text = " ".join(module.__doc__.split())
     for needed in ("python -m omni_jax.train --config=configs/", "Hardware:", "Expected:"):
@@ -88,6 +89,14 @@ def test_flags_override_the_file_and_keep_their_types():
         [*FLAGS, "--config.training.steps=7", "--config.training.trainable=('text_head',)"]
     )
     assert (config.training.steps, config.training.trainable, workdir) == (7, ("text_head",), "runs/x")
+
+
+def test_sources_are_named_freely_on_the_command_line():
+    added = ["--config.data.sources.mine=folder:my/folder", "--config.data.sources.two=tfds:a#train"]
+    config, _, _ = parse_flags([*FLAGS, *added])
+    assert config.data.sources == {"mine": "folder:my/folder", "two": "tfds:a#train"}
+    with pytest.raises(ConfigError.__mro__[1], match="reads no data"):
+        read_flags(["train", "--config=configs/eval.py:tiny", "--workdir=runs/x", added[0]], "")
 
 
 @pytest.mark.parametrize(

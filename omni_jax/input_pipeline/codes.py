@@ -109,17 +109,22 @@ def build_code_cache(clips: Mapping[str, Wav], encode_fn: EncodeFn, codec_sha256
     """
     silent = np.zeros((BATCH, 2 * BUCKET_FRAMES * FRAME_SPEECH_SAMPLES), np.float32)
     silence = np.asarray(encode_fn(silent))[0, -1].astype(np.int32)
-    whole = {clip_id: _padded(wav) for clip_id, wav in clips.items()}
-    encoded = {
-        clip_id: codes[HISTORY_FRAMES : HISTORY_FRAMES + num_frames(clips[clip_id]) + TAIL_FRAMES]
-        for clip_id, codes in _encode_all(whole, encode_fn)
-    }
+    encoded = encode_clips(clips, encode_fn)
     cut = {(clip_id, stop): _faded_window(wav, stop) for clip_id, wav in clips.items() for stop in _fade_frames(wav)}
     fades: dict[str, dict[int, Codes]] = {}
     for (clip_id, stop), codes in _encode_all(cut, encode_fn):
         fades.setdefault(clip_id, {})[stop] = codes[HISTORY_FRAMES : HISTORY_FRAMES + TAIL_FRAMES]
     ordered = {clip_id: {stop: fades[clip_id][stop] for stop in sorted(fades[clip_id])} for clip_id in sorted(fades)}
     return CodeCache(codec_sha256, silence, {clip_id: encoded[clip_id] for clip_id in clips}, ordered)
+
+
+def encode_clips(clips: Mapping[str, Wav], encode_fn: EncodeFn) -> dict[str, Codes]:
+    """Codes of each clip (24 kHz, float32), with TAIL_FRAMES of silence after it."""
+    whole = {clip_id: _padded(wav) for clip_id, wav in clips.items()}
+    return {
+        clip_id: codes[HISTORY_FRAMES : HISTORY_FRAMES + num_frames(clips[clip_id]) + TAIL_FRAMES]
+        for clip_id, codes in _encode_all(whole, encode_fn)
+    }
 
 
 def num_frames(wav: Wav) -> int:

@@ -22,6 +22,7 @@ from omni_jax.input_pipeline.codec_loader import CodecBatch, CodecCrops
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.dialogue import dialogue_source
 from omni_jax.input_pipeline.materials import TaskSource, corpus_source, load_materials
+from omni_jax.input_pipeline.own_tasks import own_source
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.input_pipeline.shards import Shard, ShardedDataset
 from omni_jax.input_pipeline.speech_sources import (
@@ -108,7 +109,10 @@ def make_loader(
     """
     materials = load_materials(config, split, codes, workdir)
     shares = task_shares(config.data.tasks)
-    datasets = {task: task_dataset(SOURCES[task](materials), task, config.seed) for task in shares}
+    sources = {
+        task: own_source(materials, task) if config.data.sources else SOURCES[task](materials) for task in shares
+    }
+    datasets = {task: task_dataset(source, task, config.seed) for task, source in sources.items()}
     budget, count = Budget.from_config(config), config.data.shards
 
     def packed(shard: int) -> PackedDataset:

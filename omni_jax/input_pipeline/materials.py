@@ -16,6 +16,8 @@ from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.corpus import SPLITS, Picture, Source, SpeechClip, load_pictures, load_speech, load_text
 from omni_jax.input_pipeline.phones import phone_inventory
+from omni_jax.input_pipeline.readers.sources import OwnSources
+from omni_jax.input_pipeline.records import Quarantine
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.tokenizer import Tokenizer, load_tokenizer
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
@@ -59,9 +61,16 @@ class Materials:
 
     @cached_property
     def phone_ids(self) -> dict[str, int]:
-        """Phone -> id of the training split, the same for every split."""
+        """Phone -> id of the training split, the same for every split; own sources have none."""
+        if self.config.data.sources:
+            return {}
         clips = load_speech(self.source, "train", LISTEN_SAMPLE_RATE_HZ)
         return phone_inventory(clips, self.config.model.audio.num_phones)
+
+    @cached_property
+    def own(self) -> OwnSources:
+        """What `data.sources` names."""
+        return OwnSources(self.config.data.sources, Quarantine(*self.source[1:3]))
 
     def pictures(self) -> tuple[Picture, ...]:
         return load_pictures(self.source, self.split)

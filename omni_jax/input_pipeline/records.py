@@ -16,6 +16,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 from omni_jax.errors import UserError
 
 MAX_RECORD_BYTES = 8 << 20
+JUDGED_BAD = 10  # a share is judged from so many bad records on, or when all have been read
 
 Features = dict[str, list]
 
@@ -88,33 +89,64 @@ def field(features: Features, name: str, kind: type) -> bytes | int | str:
 
 
 class Quarantine:
-    """Counts bad records by source, writes them down, and stops the run when there are too many.
+    """Counts bad records by source and cause, writes them down, and stops the run when there are too many.
 
-    `path` gets one JSON object a bad record (source, key, reason); None keeps them in memory only.
+    `path` gets one JSON object a bad record (source, key, cause, reason), also over several starts of a run; None
+    keeps them in memory only. Of a source that is read bit by bit, set `total` to what it holds and add to `seen` what
+    is read.
     """
 
     def __init__(self, max_bad_fraction: float, path: str | Path | None = None):
         self._max_bad_fraction = max_bad_fraction
         self._path = Path(path) if path is not None else None
-        self.bad: dict[str, list[tuple[str, str]]] = {}
+        self._bad: dict[str, dict[str, tuple[str, str, int]]] = {}
+        self._written: set[tuple[str, str]] | None = None
         self.seen: dict[str, int] = {}
+        self.total: dict[str, int] = {}
 
-    def add(self, source: str, key: str, reason: str) -> None:
-        self.bad.setdefault(source, []).append((key, reason))
-        if self._path is not None:
+    def add(self, source: str, key: str, reason: str, cause: str = "unreadable", records: int = 1) -> None:
+        """`records`: how many are lost with it, where it is a shard. A key counts once, however often it is read."""
+        bad = self._bad.setdefault(source, {})
+        if key in bad:
+            return
+        bad[key] = (cause, reason, records)
+        if self._path is not None and (source, key) not in self._on_file():
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            entry = {"source": source, "key": key, "cause": cause, "reason": reason}
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"source": source, "key": key, "reason": reason}) + "\n")
+                file.write(json.dumps(entry) + "\n")
+
+    def counts(self, source: str) -> dict[str, int]:
+        """Bad records by cause."""
+        counts: dict[str, int] = {}
+        for cause, _, records in self._bad.get(source, {}).values():
+            counts[cause] = counts.get(cause, 0) + records
+        return counts
 
     def check(self, source: str) -> None:
-        """Raises DataError if more than the allowed share of the source's records are bad."""
-        bad, total = self.bad.get(source, []), self.seen.get(source, 0)
-        if len(bad) > self._max_bad_fraction * total:
-            key, reason = bad[0]
+        """Raises DataError if more than the allowed share of the source's records are bad.
+
+        At the default, 1 in 1,000, a source of a million stops at the 11th bad record among its first 10,000.
+        """
+        bad, seen = sum(self.counts(source).values()), self.seen.get(source, 0)
+        total = self.total.get(source, seen)
+        fraction = self._max_bad_fraction
+        judged = max(min(seen, total), min(total, JUDGED_BAD / fraction)) if fraction else seen
+        if bad > fraction * judged:
+            causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self.counts(source).items()))
+            key, (_, reason, _) = next(iter(self._bad[source].items()))
             raise DataError(
-                f"{source}: {len(bad)} of {total} records are bad (data.max_bad_fraction={self._max_bad_fraction}); "
-                f"the first is {key}: {reason}. Build the corpus again, or raise data.max_bad_fraction"
+                f"{source}: {bad} of {seen} records are bad (data.max_bad_fraction={fraction}; {causes}); the first is "
+                f"{key}: {reason}. Mend or rebuild the source, or raise data.max_bad_fraction"
             )
+
+    def _on_file(self) -> set[tuple[str, str]]:
+        """What earlier starts have written."""
+        if self._written is None:
+            lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
+            entries = [json.loads(line) for line in lines if line.endswith("}")]
+            self._written = {(entry["source"], entry["key"]) for entry in entries}
+        return self._written
 
 
 def split_files(directory: str | Path, split: str) -> list[str]:

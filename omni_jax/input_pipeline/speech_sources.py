@@ -19,6 +19,7 @@ from omni_jax.input_pipeline.speech_tasks import (
     FRAME_MS,
     TTS_DELAYS,
     asr_example,
+    draw_tts_delay,
     frame_asr_example,
     frame_tts_example,
     hear_example,
@@ -33,6 +34,8 @@ LEAD_MS = (80.0, 400.0)  # silence before and after a clip
 TTS_TAIL_FRAMES = 3  # silence codes that are kept after a clip
 SLOWEST = 1.15  # room for clips that are played slower
 PROMPT_POSITIONS = 8
+SPEECH_SHARE = 0.7  # of a row; its text takes the rest
+DELAYED_MS = (max(ASR_DELAYS) + 6) * FRAME_MS  # text after the last frame of speech
 
 
 def asr_source(materials: Materials) -> TaskSource:
@@ -40,12 +43,17 @@ def asr_source(materials: Materials) -> TaskSource:
     clips = _that_fit(materials, _heard_clips(materials), extra_ms=2 * LEAD_MS[1])
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        mel, spoken, lead_ms = heard_clip(materials, clips[key], rng)
-        pieces, labels = materials.tokenizer.encode(spoken.clip.text), features.labels(spoken.clip.text)
-        example = asr_example(mel, pieces, labels, materials.config.model.num_codebooks)
-        return with_timings(materials, example, spoken, lead_ms)
+        return asr_of(materials, clips[key], rng)
 
     return TaskSource(len(clips), build)
+
+
+def asr_of(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> Example:
+    """What is heard of a clip, then its text."""
+    mel, spoken, lead_ms = heard_clip(materials, clip, rng)
+    pieces, labels = materials.tokenizer.encode(clip.text), features.labels(clip.text)
+    example = asr_example(mel, pieces, labels, materials.config.model.num_codebooks)
+    return with_timings(materials, example, spoken, lead_ms)
 
 
 def hear_source(materials: Materials) -> TaskSource:
@@ -54,39 +62,48 @@ def hear_source(materials: Materials) -> TaskSource:
     clips = [clip for clip in _heard_clips(materials) if clip.duration_ms * SLOWEST <= room_ms]
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        mel, spoken, lead_ms = heard_clip(materials, clips[key], rng)
-        example = hear_example(mel, features.labels(spoken.clip.text), materials.config.model.num_codebooks)
-        return with_timings(materials, example, spoken, lead_ms)
+        return hear_of(materials, clips[key], rng)
 
     return TaskSource(len(clips), build)
+
+
+def hear_of(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> Example:
+    """What is heard of a clip, for the encoder alone."""
+    mel, spoken, lead_ms = heard_clip(materials, clip, rng)
+    example = hear_example(mel, features.labels(clip.text), materials.config.model.num_codebooks)
+    return with_timings(materials, example, spoken, lead_ms)
 
 
 def frame_asr_source(materials: Materials) -> TaskSource:
     """Clips with word times."""
-    longest_delay_ms = (max(ASR_DELAYS) + 6) * FRAME_MS
     timed = [clip for clip in _heard_clips(materials) if clip.words]
-    clips = _that_fit(materials, timed, extra_ms=LEAD_MS[1] + longest_delay_ms)
+    clips = _that_fit(materials, timed, extra_ms=LEAD_MS[1] + DELAYED_MS)
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        spoken, lead_ms = _spoken(materials, clips[key], rng)
-        delay = int(rng.choice(list(ASR_DELAYS)))
-        wav = _heard(materials, spoken, lead_ms, (delay + 5) * FRAME_MS, rng)
-        words = [word._replace(end_ms=word.end_ms + round(lead_ms)) for word in spoken.words]
-        clean = np.zeros_like(wav)
-        start = round(lead_ms) * SAMPLES_PER_MS
-        clean[start : start + len(spoken.wav)] = spoken.wav
-        example = frame_asr_example(
-            _mel(materials, wav, rng),
-            words,
-            features.voiced_frames(clean).astype(np.int32),
-            delay,
-            materials.tokenizer,
-            features.labels(spoken.clip.text),
-            materials.config.model.num_codebooks,
-        )
-        return with_timings(materials, example, spoken, lead_ms)
+        return frame_asr_of(materials, clips[key], rng)
 
     return TaskSource(len(clips), build)
+
+
+def frame_asr_of(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> Example:
+    """A clip with word times on the frame grid, its text some frames later."""
+    spoken, lead_ms = _spoken(materials, clip, rng)
+    delay = int(rng.choice(list(ASR_DELAYS)))
+    wav = _heard(materials, spoken, lead_ms, (delay + 5) * FRAME_MS, rng)
+    words = [word._replace(end_ms=word.end_ms + round(lead_ms)) for word in spoken.words]
+    clean = np.zeros_like(wav)
+    start = round(lead_ms) * SAMPLES_PER_MS
+    clean[start : start + len(spoken.wav)] = spoken.wav
+    example = frame_asr_example(
+        _mel(materials, wav, rng),
+        words,
+        features.voiced_frames(clean).astype(np.int32),
+        delay,
+        materials.tokenizer,
+        features.labels(spoken.clip.text),
+        materials.config.model.num_codebooks,
+    )
+    return with_timings(materials, example, spoken, lead_ms)
 
 
 def tts_source(materials: Materials) -> TaskSource:
@@ -104,11 +121,10 @@ def tts_source(materials: Materials) -> TaskSource:
 def frame_tts_source(materials: Materials) -> TaskSource:
     """The assistant's clips; half of them without delay, as in a dialogue."""
     clips, codes = _own_clips(materials), materials.speech_codes
-    later = [delay for delay in TTS_DELAYS if delay]
 
     def build(key: int, rng: np.random.Generator) -> Example:
         clip = clips[key]
-        delay = 0 if rng.random() < 0.5 else int(rng.choice(later))
+        delay = draw_tts_delay(rng)
         own = codes.clips[clip.id][: TTS_TAIL_FRAMES - TAIL_FRAMES]
         return frame_tts_example(
             clip.words, own, codes.silence, delay, materials.config.model.acoustic_delay, materials.tokenizer
@@ -158,6 +174,12 @@ def _that_fit(materials: Materials, clips: list[SpeechClip], extra_ms: float) ->
         return clip.duration_ms * SLOWEST + extra_ms + text_ms <= room_ms
 
     return [clip for clip in clips if fits(clip)]
+
+
+def speech_room_ms(materials: Materials) -> float:
+    """How long a clip may be so that it, and most likely its text, has room in a row."""
+    row_ms = materials.config.data.row_positions * FRAME_MS * SPEECH_SHARE
+    return (min(_pool_ms(materials), row_ms) - 2 * LEAD_MS[1]) / SLOWEST - DELAYED_MS
 
 
 def _pool_ms(materials: Materials) -> float:

@@ -92,6 +92,11 @@ def frame_asr_example(
     return Layout(Task.FRAME_ASR, num_codebooks).text(prompt).frames(frames, mel).finish(labels)
 
 
+def draw_tts_delay(rng: np.random.Generator) -> int:
+    """Frames; half of the time none, as in a dialogue."""
+    return 0 if rng.random() < 0.5 else int(rng.choice([delay for delay in TTS_DELAYS if delay]))
+
+
 def frame_tts_example(
     words: Sequence[Span],
     codes: Codes,

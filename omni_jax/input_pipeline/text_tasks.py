@@ -85,11 +85,15 @@ def see_source(materials: Materials) -> TaskSource:
     pictures = materials.pictures()
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        layout = Layout(Task.SEE, materials.config.model.num_codebooks).text([Control.IMAGE])
-        example = layout.unplaced_picture(*picture_patches(materials, pictures[key], rng)).finish()
-        return with_tag(materials, example, pictures[key])
+        return see_example(materials, pictures[key], rng)
 
     return TaskSource(len(pictures), build)
+
+
+def see_example(materials: Materials, picture: Picture, rng: np.random.Generator) -> Example:
+    """IMAGE, and a picture that stays in the pool."""
+    layout = Layout(Task.SEE, materials.config.model.num_codebooks).text([Control.IMAGE])
+    return with_tag(materials, layout.unplaced_picture(*picture_patches(materials, picture, rng)).finish(), picture)
 
 
 def picture_patches(materials: Materials, picture: Picture, rng: np.random.Generator) -> Patches:

@@ -43,6 +43,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         return [piece for word in text.split() for piece in self.encode_word(word)]
 
+    def piece(self, token: int) -> str:
+        """A token as the vocabulary writes it, with its mark for the start of a word."""
+        return self._processor.id_to_piece(token)
+
     def decode(self, pieces: Sequence[int]) -> str:
         """The text of the pieces; control tokens are left out."""
         return self._processor.decode([int(piece) for piece in pieces if piece > max(Control)])

@@ -51,7 +51,9 @@ def test_a_bad_record_is_set_aside_and_named(tmp_path, name):
 
 def test_too_many_bad_records_stop_the_run_and_name_the_source(tmp_path):
     speech_corpus(tmp_path, truncated_audio)
-    with pytest.raises(DataError, match=r"speech/1\.0\.0: 1 of 10 records are bad \(data\.max_bad_fraction=0\.05\)"):
+    with pytest.raises(
+        DataError, match=r"speech/1\.0\.0: 1 of 10 records are bad \(data\.max_bad_fraction=0\.05; 1 unreadable\)"
+    ):
         load_speech(Source(str(tmp_path), 0.05), "train", 24_000)
 
 

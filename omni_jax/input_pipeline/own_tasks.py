@@ -1,0 +1,212 @@
+"""The tasks of `data.sources`: what an example must have for each, and how a record becomes a timeline.
+
+A record that cannot be used is set aside, and another one, drawn by the same example's random numbers, takes its place:
+the stream stays a pure function of the seed and the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from omni_jax.errors import UserError
+from omni_jax.input_pipeline.materials import Materials, TaskSource
+from omni_jax.input_pipeline.own_media import clip_of, maybe_picture_of, passage, picture_of
+from omni_jax.input_pipeline.packing import Budget
+from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
+from omni_jax.input_pipeline.speech_sources import asr_of, frame_asr_of, hear_of
+from omni_jax.input_pipeline.speech_tasks import draw_tts_delay, frame_tts_example, tts_example
+from omni_jax.input_pipeline.spoken_qa import spoken_qa_example, written_qa_example
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.input_pipeline.text_tasks import (
+    caption_example,
+    picture_patches,
+    picture_qa_example,
+    see_example,
+    text_example,
+    with_tag,
+)
+from omni_jax.input_pipeline.timeline import Example, Layout
+from omni_jax.types import Control
+
+ATTEMPTS = 100  # records that are tried in place of bad ones
+
+Make = Callable[[Materials, Record, np.random.Generator], Example]
+
+
+class Recipe(NamedTuple):
+    """What a record must have, all of one of `needs`; and what not, because another task makes more of it."""
+
+    needs: tuple[tuple[str, ...], ...]
+    make: Make
+    without: tuple[str, ...] = ()
+
+
+def own_source(materials: Materials, task: Task) -> TaskSource:
+    """The examples of one task over all of `data.sources`. Raises UserError where no source has what it needs."""
+    own, recipe = materials.own, _recipe(task)
+    needs = [frozenset(fields) for fields in recipe.needs]
+    keys = own.keys(needs, frozenset(recipe.without), materials.split)
+    if task is Task.TEXT and not len(keys):  # where nothing is text alone, what belongs to speech and pictures
+        keys = own.keys(needs, frozenset(), materials.split)
+    if not len(keys):
+        wanted = " or ".join(" and ".join(fields) for fields in recipe.needs)
+        has = "; ".join(f"{name} has {', '.join(names) or 'nothing known'}" for name, names in own.names().items())
+        raise UserError(
+            f"task {task.name.lower()} needs examples with {wanted} in data.sources "
+            f"({has}): leave it out with --config.data.tasks.{task.name.lower()}=0, or add a source that has them"
+        )
+    budget = Budget.from_config(materials.config)
+
+    def build(key: int, rng: np.random.Generator) -> Example:
+        for _ in range(ATTEMPTS):
+            source, index = keys[key]
+            try:
+                example = recipe.make(materials, own.read(source, index), rng)
+                check_room(example, budget)
+            except BadRecord as error:
+                own.reject(source, index, error)
+                key = int(rng.integers(len(keys)))
+                continue
+            own.use(source)
+            return example
+        raise UserError(
+            f"{ATTEMPTS} records after each other are bad, the last one of source {source}: see quarantine.jsonl"
+        )
+
+    return TaskSource(len(keys), build)
+
+
+def _recipe(task: Task) -> Recipe:
+    if task not in RECIPES:
+        raise UserError(
+            f"task {task.name.lower()} cannot be made from data.sources: dialogues are simulated from a corpus with "
+            "roles and replies (data/picture_book/README.md): set data.corpus to one, and leave data.sources empty"
+        )
+    return RECIPES[task]
+
+
+def check_room(example: Example, budget: Budget) -> None:
+    """Raises BadRecord for an example that no row or pool holds."""
+    if not budget.ever_fits(example):
+        raise BadRecord(
+            Cause.TOO_LONG,
+            f"it takes {example.num_positions} positions, {example.num_slots} audio slots and {len(example.patches)} "
+            "patches: raise data.row_positions, data.audio_slots or data.patches, or cut it before",
+        )
+
+
+def _text(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    data, codebooks = materials.config.data, materials.config.model.num_codebooks
+    text = passage(_one_text(record, rng), data.row_positions, rng)
+    return text_example(materials.tokenizer.encode(text), codebooks, data.row_positions)
+
+
+def _asr(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    return asr_of(materials, clip_of(materials, record, _one_text(record, rng), rng), rng)
+
+
+def _hear(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    return hear_of(materials, clip_of(materials, record, _one_text(record, rng), rng), rng)
+
+
+def _frame_asr(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    if not record.words:
+        raise BadRecord(Cause.SCHEMA, "it has no times of words")
+    return frame_asr_of(materials, clip_of(materials, record, _one_text(record, rng), rng), rng)
+
+
+def _tts(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    pieces = materials.tokenizer.encode(_one_text(record, rng))
+    return tts_example(pieces, _codes(materials, record), materials.config.model.acoustic_delay)
+
+
+def _frame_tts(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    if not record.words:
+        raise BadRecord(Cause.SCHEMA, "it has no times of words")
+    codes, silence = _codes(materials, record), materials.speech_codes.silence
+    delay = draw_tts_delay(rng)
+    acoustic_delay = materials.config.model.acoustic_delay
+    return frame_tts_example(record.words, codes, silence, delay, acoustic_delay, materials.tokenizer)
+
+
+def _caption(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    picture = picture_of(materials, record)
+    caption = materials.tokenizer.encode(_one_text(record, rng))
+    example = caption_example(picture_patches(materials, picture, rng), caption, materials.config.model.num_codebooks)
+    return with_tag(materials, example, picture) if record.label else example
+
+
+def _picture_qa(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    patches = picture_patches(materials, picture_of(materials, record), rng)
+    question, answer = (materials.tokenizer.encode(text) for text in (_one_text(record, rng), _reply(record)))
+    return picture_qa_example(patches, question, answer, materials.config.model.num_codebooks)
+
+
+def _see(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    if not record.label:
+        raise BadRecord(Cause.SCHEMA, "it has no label")
+    return see_example(materials, picture_of(materials, record), rng)
+
+
+def _spoken_qa(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    text = record.texts[0] if record.texts else ""
+    question = clip_of(materials, record, text, rng, whole=True)
+    return spoken_qa_example(materials, question, maybe_picture_of(materials, record), _reply(record), rng)
+
+
+def _written_qa(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    if not record.turns:
+        picture = maybe_picture_of(materials, record)
+        return written_qa_example(materials, _one_text(record, rng), picture, _reply(record), rng)
+    layout = Layout(Task.WRITTEN_QA, materials.config.model.num_codebooks).text([Control.DIALOGUE])
+    for turn in record.turns:
+        pieces = materials.tokenizer.encode(_one_text(turn, rng))
+        if turn.role == "assistant":
+            layout.text([Control.ANSWER]).text([*pieces, Control.EOS], 1.0)
+        else:
+            layout.text(pieces)
+    return layout.finish()
+
+
+def _one_text(record: Record, rng: np.random.Generator) -> str:
+    if not record.texts:
+        raise BadRecord(Cause.EMPTY, "it has no text")
+    return record.texts[int(rng.integers(len(record.texts)))] if len(record.texts) > 1 else record.texts[0]
+
+
+def _reply(record: Record) -> str:
+    if not record.reply:
+        raise BadRecord(Cause.EMPTY, "its reply is empty")
+    return record.reply
+
+
+def _codes(materials: Materials, record: Record) -> Int[np.ndarray, "F Q"]:
+    model = materials.config.model
+    if record.codes is None:
+        raise BadRecord(Cause.SCHEMA, "it has no speech codes")
+    if record.codes.shape[1] != model.num_codebooks or record.codes.max() >= model.codebook_size:
+        raise BadRecord(
+            Cause.SCHEMA,
+            f"its codes are {record.codes.shape[1]} a frame, up to {record.codes.max()}: the model has "
+            f"{model.num_codebooks} of {model.codebook_size}, encode the corpus with this codec",
+        )
+    return record.codes
+
+
+RECIPES = {
+    Task.TEXT: Recipe((("text",),), _text, without=("audio", "picture")),
+    Task.ASR: Recipe((("audio", "text"),), _asr),
+    Task.HEAR: Recipe((("audio", "text"),), _hear),
+    Task.FRAME_ASR: Recipe((("audio", "text", "words"),), _frame_asr),
+    Task.TTS: Recipe((("text", "codes"),), _tts),
+    Task.FRAME_TTS: Recipe((("text", "codes", "words"),), _frame_tts),
+    Task.CAPTION: Recipe((("picture", "text"),), _caption, without=("reply", "audio")),
+    Task.PICTURE_QA: Recipe((("picture", "text", "reply"),), _picture_qa),
+    Task.SEE: Recipe((("picture", "label"),), _see),
+    Task.SPOKEN_QA: Recipe((("audio", "reply"),), _spoken_qa),
+    Task.WRITTEN_QA: Recipe((("text", "reply"), ("turns",)), _written_qa),
+}

@@ -1,0 +1,246 @@
+"""One example of any source as it lies there: fields by agreed names, media still encoded.
+
+Every format hands over plain fields (`text`, `speech`, `image`, `captions/text`, ...); `record_of` finds what they mean
+by their names, so that a corpus is used as it was published.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Int, Int16
+
+from omni_jax.input_pipeline.corpus import Span
+from omni_jax.input_pipeline.records import DataError
+
+MAX_TEXT_CHARACTERS = 1 << 20
+MAX_TURNS = 1000
+# What a field may be called, best first. A source's own names go into its address: parquet:PATH?text=normalised
+NAMES = {
+    "text": (
+        *("text", "transcript", "transcription", "sentence", "raw_text", "captions/text", "captions", "caption"),
+        *("question", "instruction", "prompt", "txt"),
+    ),
+    "audio": ("audio", "speech", "recording", "flac", "wav", "ogg", "opus", "mp3"),
+    "picture": ("picture", "image", "png", "jpg", "jpeg", "webp"),
+    "reply": ("reply", "answer", "answers", "response", "completion", "multiple_choice_answer"),
+    "label": ("label", "class"),
+    "role": ("role",),
+    "words": ("words",),
+    "codes": ("codes",),
+    "turns": ("turns", "messages", "conversations"),
+}
+ALIASES = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's
+
+
+class Cause(StrEnum):
+    """Why a record cannot be used; what `quarantine.jsonl` and the counts call it."""
+
+    UNREADABLE = "unreadable"  # not what its name says: HTML for a picture, noise for a FLAC
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    NOT_FINITE = "not finite"
+    NOT_UTF8 = "not UTF-8"
+    SCHEMA = "another schema"
+    MISSING = "missing file"
+    TOO_LARGE = "too large"
+    TOO_LONG = "longer than a row"
+    CUT_SHARD = "cut shard"
+    MISSING_SHARD = "missing shard"
+
+
+class BadRecord(DataError):
+    """A record that cannot be used, with its cause."""
+
+    def __init__(self, cause: Cause, message: str):
+        super().__init__(message)
+        self.cause = cause
+
+
+class Samples(NamedTuple):
+    """Audio that is stored undecoded. `values` is [N] for mono."""
+
+    values: Int16[np.ndarray, "N"]
+    sample_rate_hz: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one example has; what it lacks is empty or None. `texts` are alternatives, as five captions of a picture."""
+
+    key: str
+    texts: tuple[str, ...] = ()
+    audio: bytes | Samples | None = None  # a wav, flac, ogg, opus or mp3 file, or its samples
+    picture: bytes | None = None
+    reply: str = ""
+    label: str = ""
+    role: str = ""  # user | assistant
+    words: tuple[Span, ...] = ()
+    codes: Int[np.ndarray, "F Q"] | None = None  # not yet delayed
+    turns: tuple[Record, ...] = ()
+
+
+class Lost(NamedTuple):
+    """A part of a source that cannot be read at all: about so many records."""
+
+    key: str
+    cause: Cause
+    reason: str
+    records: int
+
+
+PROBED = 16  # so many first examples tell what a source's examples have
+
+
+class Reader(Protocol):
+    """Random access to one source. Readers can be pickled; they open their files in the process that reads."""
+
+    lost: Sequence[Lost]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record:
+        """Raises BadRecord."""
+        ...
+
+    def key(self, index: int) -> str:
+        """What an example is called in messages: where to find it."""
+        ...
+
+    def kinds(self) -> Mapping[frozenset[str], Sequence[int]]:
+        """Indices of examples by the names of the fields that they have; no media is read."""
+        ...
+
+
+def field_names(names: Sequence[str], rename: Mapping[str, str]) -> frozenset[str]:
+    """What a record with fields of these names has."""
+    own = {theirs: ours for ours, theirs in rename.items()}
+    return frozenset(ours for name in names if (ours := own.get(name) or ALIASES.get(name)))
+
+
+def record_of(key: str, fields: Mapping[str, Any], rename: Mapping[str, str]) -> Record:
+    """The record that `fields` describe. `rename`: our name -> theirs, where it is not one of NAMES.
+
+    Raises:
+      BadRecord: a value of another type than its name promises, text that is no UTF-8, nothing that can be used.
+    """
+
+    def value(name: str) -> Any:
+        names = (rename[name],) if name in rename else NAMES[name]
+        return next((fields[alias] for alias in names if fields.get(alias) is not None), None)
+
+    texts = tuple(text for text in (_text(name, key) for name in _listed(value("text"))) if text)
+    reply, label, role = (
+        next((_text(item, key) for item in _listed(value(n))), "") for n in ("reply", "label", "role")
+    )
+    record = Record(
+        key=key,
+        texts=texts,
+        audio=_media(value("audio"), "audio"),
+        picture=_media(value("picture"), "picture"),
+        reply=reply,
+        label=label,
+        role=ROLES.get(role, role),
+        words=_words(value("words"), fields),
+        codes=_codes(value("codes"), fields),
+        turns=_turns(key, value("turns"), rename),
+    )
+    if not (texts or record.audio is not None or record.picture is not None or record.turns):
+        raise BadRecord(Cause.SCHEMA, f"none of text, audio, picture or turns in its fields {sorted(fields)[:12]}")
+    return record
+
+
+def _listed(value: Any) -> list:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+
+
+def _text(value: Any, key: str) -> str:
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadRecord(Cause.NOT_UTF8, f"its text is not UTF-8 ({error.reason} at byte {error.start})") from None
+    if isinstance(value, bool | int | float | np.integer | np.floating):
+        value = str(value)
+    if not isinstance(value, str):
+        raise BadRecord(Cause.SCHEMA, f"its text is {type(value).__name__}, want a string")
+    if len(value) > MAX_TEXT_CHARACTERS:
+        raise BadRecord(
+            Cause.TOO_LARGE, f"its text has {len(value)} characters, at most {MAX_TEXT_CHARACTERS} are read"
+        )
+    return value.strip()
+
+
+def _media(value: Any, name: str) -> Any:
+    """Encoded bytes, also out of Hugging Face's struct of bytes and path, or samples."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+        if value is None:
+            raise BadRecord(Cause.MISSING, f"its {name} is a path without bytes: embed the files when you save the set")
+    if value is None or isinstance(value, bytes | Samples):
+        return value
+    raise BadRecord(Cause.SCHEMA, f"its {name} is {type(value).__name__}, want the bytes of a file")
+
+
+def _words(value: Any, fields: Mapping[str, Any]) -> tuple[Span, ...]:
+    """From [[word, start_ms, end_ms], ...], or from three lists: words, word_start_ms, word_end_ms."""
+    if value is None or (isinstance(value, list | tuple) and not value):
+        return ()
+    starts, ends = fields.get("word_start_ms"), fields.get("word_end_ms")
+    try:
+        rows = value if starts is None else zip(value, starts, ends, strict=True)
+        spans = tuple(Span(_text(word, ""), round(float(start)), round(float(end))) for word, start, end in rows)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadRecord(Cause.SCHEMA, f"its words are not [word, start in ms, end in ms] ({error})") from None
+    edges = [0, *(ms for span in spans for ms in (span.start_ms, span.end_ms))]
+    if edges != sorted(edges):
+        raise BadRecord(Cause.SCHEMA, "the times of its words are not in order")
+    return spans
+
+
+def _codes(value: Any, fields: Mapping[str, Any]) -> Int[np.ndarray, "F Q"] | None:
+    """From rows of codebooks, or from one flat list and `num_codebooks`."""
+    if value is None:
+        return None
+    try:
+        codes = np.asarray(value, np.int32)
+        width = fields.get("num_codebooks", 0)
+        codes = codes.reshape(-1, int(width[0] if isinstance(width, list) else width)) if codes.ndim == 1 else codes
+    except (TypeError, ValueError, OverflowError, IndexError) as error:
+        raise BadRecord(Cause.SCHEMA, f"its codes are not frames of codebooks ({error})") from None
+    if codes.ndim != 2 or not codes.size or codes.min() < 0:
+        raise BadRecord(Cause.SCHEMA, f"its codes have shape {codes.shape}: want frames x codebooks, none below 0")
+    return codes
+
+
+def _turns(key: str, value: Any, rename: Mapping[str, str]) -> tuple[Record, ...]:
+    """From [{role, text}, ...], maybe as JSON; `from`, `value` and `content` are taken for role and text."""
+    if value is None:
+        return ()
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], bytes):
+        try:
+            value = json.loads(value[0])
+        except (ValueError, RecursionError) as error:
+            raise BadRecord(Cause.UNREADABLE, f"its turns are not JSON ({error})") from None
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) > MAX_TURNS:
+        raise BadRecord(Cause.SCHEMA, f"its turns are not a list of at most {MAX_TURNS}")
+    turns = []
+    for number, turn in enumerate(value):
+        if not isinstance(turn, Mapping) or "turns" in turn:
+            raise BadRecord(Cause.SCHEMA, f"turn {number} is not an object with role and text")
+        fields = dict(turn)
+        for theirs, ours in (("from", "role"), ("value", "text"), ("content", "text")):
+            if theirs in fields:
+                fields.setdefault(ours, fields.pop(theirs))
+        turns.append(record_of(f"{key}#{number}", fields, rename))
+    return tuple(turns)

@@ -1,0 +1,114 @@
+"""WebDataset tars: the files of one example stand behind each other and share the name up to the first dot.
+
+https://github.com/webdataset/webdataset; read by position from an index, so that examples can be drawn in any order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Record, field_names, record_of
+from omni_jax.input_pipeline.readers.shard_index import Entry, ShardIndex
+
+MAX_MEMBER_BYTES = 64 << 20
+
+
+class TarReader:
+    """The examples of some tars. `.json` gives fields, `.txt` and `.cls` text, other endings are fields themselves."""
+
+    def __init__(self, shards: Sequence[str], rename: Mapping[str, str]):
+        self._index = ShardIndex(shards, scan_tar)
+        self._rename = dict(rename)
+        self.lost = self._index.lost
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def kinds(self) -> dict[frozenset[str], Sequence[int]]:
+        """All examples are taken to have what the first ones have."""
+        names: set[str] = set()
+        for index in range(min(PROBED, len(self))):
+            shard, entry = self._index[index]
+            names |= set(entry["files"])
+            try:
+                names |= _json_fields(read_part(shard, *entry["files"]["json"])).keys()
+            except (BadRecord, KeyError):
+                continue
+        return {field_names(sorted(names), self._rename): range(len(self))}
+
+    def __getitem__(self, index: int) -> Record:
+        shard, entry = self._index[index]
+        fields: dict[str, Any] = {}
+        for ending, (start, size) in entry["files"].items():
+            content = read_part(shard, start, size)
+            fields |= _json_fields(content) if ending == "json" else {ending: content}
+        return record_of(self.key(index), fields, self._rename)
+
+    def key(self, index: int) -> str:
+        shard, entry = self._index[index]
+        return f"{Path(shard).name}/{entry['key']}"
+
+
+def scan_tar(path: str) -> tuple[list[Entry], str]:
+    """An entry an example: its key, and the start and size of each of its files. Raises BadRecord for no tar at all."""
+    entries: list[Entry] = []
+    size = os.stat(path).st_size
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                if member.offset_data + member.size > size:
+                    return entries, f"cut off inside {member.name}"
+                _add(entries, member)
+    except tarfile.TarError as error:
+        if not entries:
+            raise BadRecord(Cause.UNREADABLE, f"{path}: not an uncompressed tar ({error})") from None
+        return entries, f"damaged after {entries[-1]['key']}: {error}"
+    end = _last_byte(entries)
+    return entries, "" if size >= end + 1024 else "cut off: the two empty blocks at its end are missing"
+
+
+def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
+    folder, _, name = member.name.rpartition("/")
+    stem, _, ending = name.partition(".")
+    key = f"{folder}/{stem}" if folder else stem
+    if not entries or entries[-1]["key"] != key:
+        entries.append({"key": key, "files": {}})
+    entries[-1]["files"][ending.lower()] = [member.offset_data, member.size]
+
+
+def _last_byte(entries: list[Entry]) -> int:
+    """Where the last file ends, filled up to a block of 512."""
+    return max((-(-(start + size) // 512) * 512 for e in entries for start, size in e["files"].values()), default=0)
+
+
+def read_part(path: str, start: int, size: int) -> bytes:
+    if size > MAX_MEMBER_BYTES:
+        raise BadRecord(Cause.TOO_LARGE, f"a file of {size} bytes, at most {MAX_MEMBER_BYTES} are read")
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            content = file.read(size)
+    except OSError as error:
+        raise BadRecord(Cause.MISSING_SHARD, f"{path}: {error}") from None
+    if len(content) < size:
+        raise BadRecord(Cause.TRUNCATED, f"{path} ends after {len(content)} of {size} bytes of the file")
+    return content
+
+
+def _json_fields(content: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(content)
+    except UnicodeDecodeError:
+        raise BadRecord(Cause.NOT_UTF8, "its .json is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(Cause.UNREADABLE, f"its .json cannot be read ({error})") from None
+    if not isinstance(fields, dict):
+        raise BadRecord(Cause.SCHEMA, f"its .json is {type(fields).__name__}, want an object")
+    return fields
