@@ -96,7 +96,7 @@ def pod(flags: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
         "command": ["python", "-m", "omni_jax.train", *command],
         "env": environment(flags),
         "resources": {"limits": {resource: flags.chips_per_host}},
-        "ports": [{"containerPort": PORT}],
+        "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "shm", "mountPath": "/dev/shm"}],
     }
     return {
