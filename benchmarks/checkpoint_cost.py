@@ -19,7 +19,7 @@ from omni_jax.errors import run_main
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.train import parse_flags
-from omni_jax.training.omni_stage import abstract_state, omni_optimizer
+from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.state import init_state
 
 SAVES = 10

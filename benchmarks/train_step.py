@@ -13,20 +13,22 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+import benchmarks.annotations  # noqa: F401
 from configs import pretrain
-from omni_jax.config import Config, MeshConfig
+from omni_jax.config import Config, MeshConfig, resolve
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.planning.model_flops import count_parameters, model_flops
 from omni_jax.planning.plan import abstract_batch
-from omni_jax.train import resolve
-from omni_jax.training.omni_stage import abstract_state, omni_optimizer
+from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.state import TrainState, init_state
 from omni_jax.training.step import lower_step
 from omni_jax.types import Batch, Modality
@@ -59,9 +61,8 @@ def benchmark_config(name: str, remat: str) -> Config:
         vocab_size=32_000 if name == "cpu" else model.vocab_size,
         compute_dtype="float32" if name == "cpu" else model.compute_dtype,
     )
-    return dataclasses.replace(
-        config, model=model, data=dataclasses.replace(config.data, **data), mesh=MeshConfig(fsdp=1)
-    )
+    data = dataclasses.replace(config.data, written_media=False, audio_slots=0, patches=0, **data)
+    return dataclasses.replace(config, model=model, data=data, mesh=MeshConfig(fsdp=1))
 
 
 def full_batch(config: Config) -> Batch:
@@ -84,17 +85,30 @@ def full_batch(config: Config) -> Batch:
 
 def step_seconds(config: Config, steps: int) -> float:
     """Of one step, the fastest of `steps` after two for warming up."""
+    step = make_step(config)
+    return min([timed(step) for _ in range(steps + 2)][2:])
+
+
+def timed(step: Callable[[], Any]) -> float:
+    """Seconds until what `step` returns is there."""
+    began = time.perf_counter()
+    jax.block_until_ready(step())
+    return time.perf_counter() - began
+
+
+def make_step(config: Config) -> Callable[[], Any]:
+    """A training step that goes on where its last call ended; returns the metrics."""
     mesh, optimizer = make_mesh(config.mesh, jax.devices()[:1]), omni_optimizer(config)
     state = _start(config, optimizer, abstract_state(config, mesh, optimizer))
     batch = full_batch(config)
     compiled = lower_step(config, mesh, optimizer, state, batch).compile()
-    taken = []
-    for _ in range(steps + 2):
-        began = time.perf_counter()
+
+    def step() -> Any:
+        nonlocal state
         state, metrics = compiled(state, batch)
-        jax.block_until_ready(metrics)
-        taken.append(time.perf_counter() - began)
-    return min(taken[2:])
+        return metrics
+
+    return step
 
 
 def _start(config: Config, optimizer: optax.GradientTransformation, abstract: TrainState) -> TrainState:

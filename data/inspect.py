@@ -17,12 +17,12 @@ import numpy as np
 from data.inspection.page import Decode, render
 from data.inspection.shown import Shown, examples_of, of_every_task
 from omni_jax.checkpoint import load_codec
-from omni_jax.config import Config
+from omni_jax.config import Config, resolve
 from omni_jax.errors import UserError, run_main
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.tokenizer import load_tokenizer
 from omni_jax.models import codec
-from omni_jax.train import read_options, resolve
+from omni_jax.train import read_options
 from omni_jax.training.speech_codes import load_or_build_code_cache
 from omni_jax.types import Batch
 

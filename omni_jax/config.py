@@ -14,10 +14,13 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omni_jax.codec_config import CodecConfig
 from omni_jax.errors import ConfigError, require
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 OPTIMIZERS = ("adamw", "adafactor", "muon")
 
@@ -376,6 +379,17 @@ def from_dict(cls: type, values: Mapping[str, Any], path: str = "") -> Any:
         suggestion = f" Did you mean {path}{close[0]}?" if close else f" Known: {', '.join(sorted(hints))}."
         raise ConfigError(f"unknown config key {path}{unknown[0]}.{suggestion}")
     return cls(**{key: _convert(hints[key], value, f"{path}{key}") for key, value in values.items()})
+
+
+def resolve(values: ConfigDict) -> Config:
+    """A config file's `ConfigDict` as the validated, frozen `Config`. Raises ConfigError.
+
+    A stage file holds the model's or the codec's side of the code shape; the other side takes it from there.
+    """
+    groups = values.to_dict()
+    known = groups.get("model") or groups.get("codec") or {}
+    shape = {name: known[name] for name in ("num_codebooks", "codebook_size") if name in known}
+    return from_dict(Config, {"model": shape, "codec": shape} | groups)
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import jax
 
+from omni_jax.config import resolve
 from omni_jax.errors import UserError, run_main
-from omni_jax.train import read_options, resolve
+from omni_jax.train import read_options
 
 USAGE = "--config=configs/<stage>.py:<size> --topology=v5p:4x4x4"
 OPTIONS = {"topology": "", "num_slices": "1", "json": "", "hlo": "", "sweep": False}

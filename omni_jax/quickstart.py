@@ -21,13 +21,13 @@ from ml_collections import ConfigDict
 
 from configs import align, codec, duplex, perceive, pretrain
 from configs import eval as evaluation
-from omni_jax.config import Config, EvalConfig, from_dict
+from omni_jax.config import Config, EvalConfig, from_dict, resolve
 from omni_jax.errors import UserError, run_main
 from omni_jax.evals.files import METRICS_FILE, evaluation_directory, write_json
 from omni_jax.evaluate import evaluate
 from omni_jax.report.summary import RESOURCES_FILE
 from omni_jax.report.write import write_report
-from omni_jax.train import resolve, use_compilation_cache
+from omni_jax.train import use_compilation_cache
 from omni_jax.training.host_memory import keep_freed_memory
 from omni_jax.training.metrics import read_metrics
 from omni_jax.training.stages import STAGES, is_complete, run_stage

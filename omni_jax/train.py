@@ -19,7 +19,7 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from omni_jax.config import Config, from_dict
+from omni_jax.config import Config, resolve
 from omni_jax.errors import UserError, run_main
 from omni_jax.operations import Operations
 from omni_jax.parallel import multihost
@@ -106,17 +106,6 @@ def _without_sources(arguments: Sequence[str]) -> tuple[list[str], dict[str, str
     found = [re.fullmatch(r"--?config\.data\.sources\.(\w+)=(.*)", argument) for argument in arguments]
     rest = [argument for argument, match in zip(arguments, found, strict=True) if not match]
     return rest, {match[1]: match[2] for match in found if match}
-
-
-def resolve(values: ConfigDict) -> Config:
-    """A config file's `ConfigDict` as the validated, frozen `Config`. Raises ConfigError.
-
-    A stage file holds the model's or the codec's side of the code shape; the other side takes it from there.
-    """
-    groups = values.to_dict()
-    known = groups.get("model") or groups.get("codec") or {}
-    shape = {name: known[name] for name in ("num_codebooks", "codebook_size") if name in known}
-    return from_dict(Config, {"model": shape, "codec": shape} | groups)
 
 
 def use_compilation_cache() -> None:

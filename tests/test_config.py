@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs import align, codec, duplex, own_data, perceive, pretrain, sizes
-from omni_jax.config import Config, ConfigError, TransformerConfig, from_dict, to_dict
-from omni_jax.train import parse_flags, read_flags, resolve
+from omni_jax.config import Config, ConfigError, TransformerConfig, from_dict, resolve, to_dict
+from omni_jax.train import parse_flags, read_flags
 
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": align, "duplex": duplex}

@@ -1,4 +1,7 @@
-"""Cross-entropy of a wide vocabulary without its logits: computed chunk by chunk, and again in the backward pass."""
+"""Cross-entropy of a wide vocabulary without its logits: computed chunk by chunk, and again in the backward pass.
+
+Where one chunk takes all positions its logits are kept: the backward pass, which comes next, would hold them anyway.
+"""
 
 from __future__ import annotations
 
@@ -47,30 +50,37 @@ def _chunk(positions: int, columns: int, chunk_logits: int) -> int:
 
 
 def _nll_chunks(hidden: Array, head: Array, bias: Array, target: Array, chunk: int) -> tuple[Array, Array]:
-    def body(_: None, inputs: tuple[Array, Array]) -> tuple[None, tuple[Array, Array]]:
-        logits = _logits(inputs[0], head, bias)
-        return None, (_log_partition(logits), sum_shards(_pick(logits, inputs[1]), "tensor"))
-
-    _, (log_z, picked) = jax.lax.scan(body, None, (_split(hidden, chunk), _split(target, chunk)))
-    log_z, picked = log_z.reshape(-1), picked.reshape(-1)
-    return log_z - picked, log_z
+    return _forward(hidden, head, bias, target, chunk)[0]
 
 
 def _forward(
     hidden: Array, head: Array, bias: Array, target: Array, chunk: int
-) -> tuple[tuple[Array, Array], tuple[Array, ...]]:
-    nll, log_z = _nll_chunks(hidden, head, bias, target, chunk)
-    return (nll, log_z), (hidden, head, bias, target, log_z)
+) -> tuple[tuple[Array, Array], tuple[Array | None, ...]]:
+    def terms(logits: Array, target: Array) -> tuple[Array, Array]:
+        log_z = _log_partition(logits)
+        return log_z - sum_shards(_pick(logits, target), "tensor"), log_z
+
+    if chunk == len(target):
+        kept = _logits(hidden, head, bias)
+        nll, log_z = terms(kept, target)
+    else:
+        kept, parts = None, (_split(hidden, chunk), _split(target, chunk))
+        nll, log_z = jax.lax.map(lambda part: terms(_logits(part[0], head, bias), part[1]), parts)
+    nll, log_z = nll.reshape(-1), log_z.reshape(-1)
+    return (nll, log_z), (hidden, head, bias, target, log_z, kept)
 
 
-def _backward(chunk: int, saved: tuple[Array, ...], gradients: tuple[Array, Array]) -> tuple[Array, Array, Array, None]:
-    hidden, head, bias, target, log_z = saved
+def _backward(
+    chunk: int, saved: tuple[Array | None, ...], gradients: tuple[Array, Array]
+) -> tuple[Array, Array, Array, None]:
+    hidden, head, bias, target, log_z, kept = saved
     # shard_map hands each device of a replicated axis an equal part of the gradient.
     for_nll, for_z = (sum_shards(gradient, "tensor") for gradient in gradients)
 
     def body(sums: tuple[Array, Array], inputs: tuple[Array, ...]) -> tuple[tuple[Array, Array], Array]:
         hidden, target, log_z, for_nll, for_z = inputs
-        probs = jnp.exp(_logits(hidden, head, bias) - log_z[:, None])
+        logits = _logits(hidden, head, bias) if kept is None else kept
+        probs = jnp.exp(logits - log_z[:, None])
         hit = target[:, None] == jnp.arange(head.shape[1])[None]
         for_logits = probs * (for_nll + for_z)[:, None] - jnp.where(hit, for_nll[:, None], 0.0)
         for_bias = sums[1] + jnp.sum(for_logits, axis=0)

@@ -6,12 +6,11 @@ import jax
 import pytest
 
 from configs import align, duplex, pretrain, sizes
-from omni_jax.config import MeshConfig
+from omni_jax.config import MeshConfig, resolve
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.planning.model_flops import count_parameters
 from omni_jax.planning.plan import abstract_batch
-from omni_jax.train import resolve
-from omni_jax.training.omni_stage import abstract_state, omni_optimizer
+from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.step import train_step
 
 STAGES = {"pretrain": pretrain, "align": align, "duplex": duplex}

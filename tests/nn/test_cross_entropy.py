@@ -58,3 +58,11 @@ def test_never_holds_all_logits(inputs):
     assert f"f32[4,{VOCAB}]" in text
     assert f"f32[{ROWS * LENGTH},{VOCAB}]" not in text
     assert f"f32[{ROWS * LENGTH // 4},4,{VOCAB}]" not in text
+
+
+def test_one_chunk_keeps_its_logits(inputs):
+    def products(chunk_logits):
+        run = jax.make_jaxpr(lambda *x: value_and_gradients(lambda *a: head_nll(*a, chunk_logits), x))
+        return str(run(*inputs)).count("dot_general[")
+
+    assert (products(4 * VOCAB), products(10**6)) == (4, 3)

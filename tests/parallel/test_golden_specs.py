@@ -10,8 +10,8 @@ import jax
 import pytest
 
 from configs import pretrain, sizes
+from omni_jax.config import resolve
 from omni_jax.models import omni
-from omni_jax.train import resolve
 from omni_jax.training.optimizer import parameter_path
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "specs"

@@ -11,11 +11,10 @@ import pytest
 
 from configs import pretrain
 from omni_jax import plan
-from omni_jax.config import ConfigError, MeshConfig
+from omni_jax.config import ConfigError, MeshConfig, resolve
 from omni_jax.errors import UserError
 from omni_jax.parallel.mesh import check_batch, make_mesh
 from omni_jax.planning.topology import chip_of, parse_topology, topology_devices
-from omni_jax.train import resolve
 
 ROOT = Path(__file__).parents[2]
 KEYS = [

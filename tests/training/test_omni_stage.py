@@ -15,13 +15,8 @@ from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.training.loop import Run, train
 from omni_jax.training.metrics import read_metrics
-from omni_jax.training.omni_stage import (
-    abstract_state,
-    compile_on_first_batch,
-    omni_optimizer,
-    starting_params,
-    starting_state,
-)
+from omni_jax.training.omni_stage import compile_on_first_batch, starting_params, starting_state
+from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.optimizer import parameter_path
 from omni_jax.training.step import drop_own_codes
 from omni_jax.types import ABSENT

@@ -10,7 +10,7 @@ import pytest
 from omni_jax.config import MeshConfig
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
-from omni_jax.training.omni_stage import abstract_state, omni_optimizer
+from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.step import _accumulated_gradients, _gradients, balance_routers, split_batch
 from tests.training.batches import random_batch, small_config
 
