@@ -66,7 +66,10 @@ def _row(batch: Batch, row: int) -> list[dict[str, Any]]:
 
 def _example(config: Config, example: Shown, tokenizer: Tokenizer, decode: Decode | None) -> dict[str, Any]:
     fields = example.fields
-    facts = [f"{example.num_positions} positions", f"{int((fields['text_weight'] > 0).sum())} text targets"]
+    facts = [
+        f"{example.num_positions} position{'s' * (example.num_positions > 1)}",
+        f"{int((fields['text_weight'] > 0).sum())} text targets",
+    ]
     own = fields["codes"][:, 0] != ABSENT
     if own.any():
         facts.append(f"{int(own.sum())} frames of own speech")

@@ -38,10 +38,10 @@ def decode_audio(audio: bytes | Samples, sample_rate_hz: int) -> Float[np.ndarra
         raise BadRecord(
             Cause.TOO_LONG, f"the audio lasts {len(wav) / rate:.0f} s, at most {MAX_SECONDS:.0f} s are read"
         )
-    mono = wav.mean(axis=1) if wav.ndim == 2 else wav
-    if not np.isfinite(mono).all():
+    mono = wav if wav.ndim == 1 else wav[:, 0] if wav.shape[1] == 1 else wav.mean(axis=1)
+    peak = max(float(mono.max()), -float(mono.min()))  # NaN where there is one
+    if not np.isfinite(peak):
         raise BadRecord(Cause.NOT_FINITE, "the audio has samples that are not numbers")
-    peak = float(np.abs(mono).max())
     if peak < SILENT_BELOW:
         raise BadRecord(Cause.EMPTY, "the audio is silent")
     if peak > 1.0:  # floating-point files may
@@ -81,7 +81,7 @@ def _read(file: soundfile.SoundFile, limit: int) -> Float[np.ndarray, "N C"]:
         count += len(part)
         if len(part) < step:
             break
-    return np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def decode_picture(encoded: bytes) -> UInt8[np.ndarray, "H W 3"]:

@@ -132,7 +132,7 @@ class Quarantine:
         total = self.total.get(source, seen)
         fraction = self._max_bad_fraction
         judged = max(min(seen, total), min(total, JUDGED_BAD / fraction)) if fraction else seen
-        if bad > fraction * judged:
+        if bad > fraction * judged and fraction < 1.0:
             causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self.counts(source).items()))
             key, (_, reason, _) = next(iter(self._bad[source].items()))
             raise DataError(

@@ -79,7 +79,9 @@ def test_a_folder_without_metadata_pairs_files(tmp_path):
 
 def test_fields_of_another_name_are_named_in_the_address(tmp_path):
     write_tar(tmp_path / "a.tar", [("0.jpg", picture_file(0, "JPEG")), ("0.json", b'{"alt": "a dog", "text": "?"}')])
-    assert open_reader("mine", f"webdataset:{tmp_path}?text=alt")[0].texts == ("a dog",)
+    reader = open_reader("mine", f"webdataset:{tmp_path}?text=alt&label=alt")
+    assert reader.kinds() == {frozenset({"picture", "text", "label"}): range(1)}
+    assert reader[0].texts == ("a dog",) and reader[0].label == "a dog"
     with pytest.raises(UserError, match="texts after"):
         open_reader("mine", f"webdataset:{tmp_path}?texts=alt")
 

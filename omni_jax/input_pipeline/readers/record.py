@@ -120,8 +120,8 @@ class Reader(Protocol):
 
 def field_names(names: Sequence[str], rename: Mapping[str, str]) -> frozenset[str]:
     """What a record with fields of these names has."""
-    own = {theirs: ours for ours, theirs in rename.items()}
-    return frozenset(ours for name in names if (ours := own.get(name) or ALIASES.get(name)))
+    renamed = {ours for ours, theirs in rename.items() if theirs in names}
+    return frozenset(renamed | {ALIASES[name] for name in names if name in ALIASES and ALIASES[name] not in rename})
 
 
 def record_of(key: str, fields: Mapping[str, Any], rename: Mapping[str, str]) -> Record:

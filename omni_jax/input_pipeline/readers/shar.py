@@ -48,7 +48,7 @@ class SharReader:
         if entry["file"]:
             fields["audio"] = read_part(recording_of(shard), *entry["file"])
         else:
-            raise BadRecord(Cause.MISSING, f"{Path(recording_of(shard)).name} has no audio of this cut")
+            raise BadRecord(Cause.MISSING, f"{Path(recording_of(shard)).name} has no audio of this cut{entry['why']}")
         return record_of(self.key(index), fields, self._rename)
 
     def key(self, index: int) -> str:
@@ -70,10 +70,10 @@ def scan_shar(cuts: str) -> tuple[list[Entry], str]:
     for number, line in enumerate(lines):
         fields = _cut_fields(line)
         key = fields.pop("id") if fields else f"line {number + 1}"
-        entries.append({"key": key, "fields": fields, "file": files.get(key)})
+        entries.append({"key": key, "fields": fields, "file": files.get(key), "why": tar_broken})
     if not entries:
         raise BadRecord(Cause.UNREADABLE, f"{cuts}: no cut can be read ({broken or 'it is empty'})")
-    return entries, broken or tar_broken
+    return entries, broken  # what the tar lacks is counted cut by cut
 
 
 def _gzip_lines(path: str) -> tuple[list[bytes], str]:
@@ -93,14 +93,14 @@ def _audio_files(path: str) -> tuple[dict[str, list[int]], str]:
     try:
         members, broken = scan_tar(path)
     except (OSError, BadRecord) as error:
-        return {}, f"{path}: {error}"
+        return {}, f" ({error})"
     ours = {}
     for member in members:
         names = [name for name in member["files"] if name.rpartition(".")[2] not in ("json", "nodata", "nometa")]
         if names:  # an id with dots goes on in what the tar takes for an ending
             stem = names[0].rpartition(".")[0]
             ours[f"{member['key']}.{stem}" if stem else member["key"]] = member["files"][names[0]]
-    return ours, broken
+    return ours, f" ({broken})" if broken else ""
 
 
 def _cut_fields(line: bytes) -> dict[str, Any] | None:
