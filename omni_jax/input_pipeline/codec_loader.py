@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int16
 
 from omni_jax.config import Config
+from omni_jax.errors import UserError
 from omni_jax.input_pipeline.corpus import Source, SpeechClip, load_speech
+from omni_jax.input_pipeline.decode import decode_audio
 from omni_jax.input_pipeline.phones import phone_inventory, phone_track
-from omni_jax.types import SPEECH_SAMPLE_RATE_HZ
+from omni_jax.input_pipeline.readers.record import Record
+from omni_jax.input_pipeline.readers.sources import OwnSources
+from omni_jax.types import ABSENT, SPEECH_SAMPLE_RATE_HZ
 
 PHONE_FRAME_SAMPLES = 480  # 50 Hz
 GAIN_DB = (-12.0, 4.0)
@@ -20,6 +24,32 @@ SAMPLES_PER_MS = SPEECH_SAMPLE_RATE_HZ // 1000
 class CodecBatch(NamedTuple):
     wav: Float[np.ndarray, "B N"]  # 24 kHz
     phones: Int[np.ndarray, "B N/480"]  # at 50 Hz; ABSENT where the clip was not aligned
+
+
+class Crops(Protocol):
+    """`crop(key, rng)` is one crop (without batch axis) of clip `key`, 0 <= key < num_clips."""
+
+    num_clips: int
+
+    def crop(self, key: int, rng: np.random.Generator) -> CodecBatch: ...
+
+
+class OwnCrops:
+    """Crops of whatever has audio in `data.sources`; nothing is known of phones. Bad records are replaced."""
+
+    def __init__(self, config: Config, own: OwnSources, split: str):
+        self._own, self._num_samples = own, config.codec_training.segment_samples
+        self._keys = own.keys([frozenset(["audio"])], frozenset(), split)
+        self.num_clips = len(self._keys)
+        if not self.num_clips:
+            raise UserError(f"stage codec needs examples with audio in data.sources: {own.describe()}")
+
+    def crop(self, key: int, rng: np.random.Generator) -> CodecBatch:
+        return self._own.usable(self._keys, key, rng, self._crop)
+
+    def _crop(self, record: Record, rng: np.random.Generator) -> CodecBatch:
+        wav, _ = draw_crop(decode_audio(record.audio, SPEECH_SAMPLE_RATE_HZ), self._num_samples, rng)
+        return CodecBatch(wav, np.full(self._num_samples // PHONE_FRAME_SAMPLES, ABSENT, np.int32))
 
 
 class CodecCrops:
@@ -42,14 +72,22 @@ class CodecCrops:
     def crop(self, key: int, rng: np.random.Generator) -> CodecBatch:
         """One crop (without batch axis) of clip `key`, at a random gain."""
         clip = self._clips[key]
-        spare = len(clip.samples) - self._num_samples
-        start = int(rng.integers(min(spare, 0), max(spare, 0) + 1))  # negative: silence before a short clip
-        wav = np.zeros(self._num_samples, np.float32)
-        part = clip.samples[max(start, 0) : max(start, 0) + self._num_samples].astype(np.float32) / 32768.0
-        wav[max(-start, 0) : max(-start, 0) + len(part)] = part
-        gain = np.float32(10.0 ** (rng.uniform(*GAIN_DB) / 20.0))
-        return CodecBatch(np.clip(wav * gain, -1.0, 1.0), self._phones(clip, start))
+        wav, start = draw_crop(clip.samples, self._num_samples, rng)
+        return CodecBatch(wav, self._phones(clip, start))
 
     def _phones(self, clip: SpeechClip, start: int) -> Int[np.ndarray, "U"]:
         count = self._num_samples // PHONE_FRAME_SAMPLES
         return phone_track(clip.phones, count, -start / SAMPLES_PER_MS, self.phone_ids)
+
+
+def draw_crop(
+    samples: Int16[np.ndarray, " N"] | Float[np.ndarray, " N"], num_samples: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, " M"], int]:
+    """A stretch of a clip at a random gain, and where it starts; a shorter clip is surrounded by silence."""
+    spare = len(samples) - num_samples
+    start = int(rng.integers(min(spare, 0), max(spare, 0) + 1))  # negative: silence before a short clip
+    wav = np.zeros(num_samples, np.float32)
+    part = samples[max(start, 0) : max(start, 0) + num_samples].astype(np.float32)
+    wav[max(-start, 0) : max(-start, 0) + len(part)] = part / 32768.0 if samples.dtype == np.int16 else part
+    gain = np.float32(10.0 ** (rng.uniform(*GAIN_DB) / 20.0))
+    return np.clip(wav * gain, -1.0, 1.0), start

@@ -107,8 +107,7 @@ def build_code_cache(clips: Mapping[str, Wav], encode_fn: EncodeFn, codec_sha256
     Args:
       encode_fn: wav [B, N] -> codes [B, N / 1920, Q]; called with B = 8 and a few different N only.
     """
-    silent = np.zeros((BATCH, 2 * BUCKET_FRAMES * FRAME_SPEECH_SAMPLES), np.float32)
-    silence = np.asarray(encode_fn(silent))[0, -1].astype(np.int32)
+    silence = silence_codes(encode_fn)
     encoded = encode_clips(clips, encode_fn)
     cut = {(clip_id, stop): _faded_window(wav, stop) for clip_id, wav in clips.items() for stop in _fade_frames(wav)}
     fades: dict[str, dict[int, Codes]] = {}
@@ -116,6 +115,12 @@ def build_code_cache(clips: Mapping[str, Wav], encode_fn: EncodeFn, codec_sha256
         fades.setdefault(clip_id, {})[stop] = codes[HISTORY_FRAMES : HISTORY_FRAMES + TAIL_FRAMES]
     ordered = {clip_id: {stop: fades[clip_id][stop] for stop in sorted(fades[clip_id])} for clip_id in sorted(fades)}
     return CodeCache(codec_sha256, silence, {clip_id: encoded[clip_id] for clip_id in clips}, ordered)
+
+
+def silence_codes(encode_fn: EncodeFn) -> Int[np.ndarray, " Q"]:
+    """Of a frame that has been silent for long."""
+    silent = np.zeros((BATCH, 2 * BUCKET_FRAMES * FRAME_SPEECH_SAMPLES), np.float32)
+    return np.asarray(encode_fn(silent))[0, -1].astype(np.int32)
 
 
 def encode_clips(clips: Mapping[str, Wav], encode_fn: EncodeFn) -> dict[str, Codes]:

@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from omni_jax.config import Config
 from omni_jax.errors import UserError
-from omni_jax.input_pipeline.codec_loader import CodecBatch, CodecCrops
+from omni_jax.input_pipeline.codec_loader import CodecBatch, CodecCrops, OwnCrops
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.dialogue import dialogue_source
-from omni_jax.input_pipeline.materials import TaskSource, corpus_source, load_materials
+from omni_jax.input_pipeline.materials import TaskSource, corpus_source, load_materials, own_sources
 from omni_jax.input_pipeline.own_tasks import own_source
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.input_pipeline.shards import Shard, ShardedDataset
@@ -126,7 +126,9 @@ def make_loader(
 
 def make_codec_loader(config: Config, split: str = "train", workdir: str | Path | None = None) -> Loader:
     """Endless `CodecBatch`es of random crops of every voice; the same state protocol as `make_loader`."""
-    crops = CodecCrops(config, corpus_source(config, workdir), split)
+    source = corpus_source(config, workdir)
+    crops = OwnCrops(config, own_sources(config, source), split) if config.data.sources else None
+    crops = crops or CodecCrops(config, source, split)
     clips = shuffled_keys(crops.num_clips, config.seed)
     batches = clips.random_map(crops.crop, seed=config.seed).batch(config.data.rows, batch_fn=_stack)
     # Without read-ahead of grain's own: the thread of `Loader` is the only one.

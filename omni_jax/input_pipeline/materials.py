@@ -70,7 +70,7 @@ class Materials:
     @cached_property
     def own(self) -> OwnSources:
         """What `data.sources` names."""
-        return OwnSources(self.config.data.sources, Quarantine(*self.source[1:3]))
+        return own_sources(self.config, self.source)
 
     def pictures(self) -> tuple[Picture, ...]:
         return load_pictures(self.source, self.split)
@@ -100,3 +100,8 @@ def corpus_source(config: Config, workdir: str | Path | None = None) -> Source:
     data = config.data
     path = None if workdir is None else str(Path(workdir) / "quarantine.jsonl")
     return Source(data.corpus, data.max_bad_fraction, path, data.workers)
+
+
+def own_sources(config: Config, source: Source) -> OwnSources:
+    """`data.sources`, with the quarantine that the corpus would have had."""
+    return OwnSources(config.data.sources, Quarantine(source.max_bad_fraction, source.quarantine_path))

@@ -32,8 +32,6 @@ from omni_jax.input_pipeline.text_tasks import (
 from omni_jax.input_pipeline.timeline import Example, Layout
 from omni_jax.types import Control
 
-ATTEMPTS = 100  # records that are tried in place of bad ones
-
 Make = Callable[[Materials, Record, np.random.Generator], Example]
 
 
@@ -54,30 +52,18 @@ def own_source(materials: Materials, task: Task) -> TaskSource:
         keys = own.keys(needs, frozenset(), materials.split)
     if not len(keys):
         wanted = " or ".join(" and ".join(fields) for fields in recipe.needs)
-        has = "; ".join(f"{name} has {', '.join(names) or 'nothing known'}" for name, names in own.names().items())
         raise UserError(
-            f"task {task.name.lower()} needs examples with {wanted} in data.sources "
-            f"({has}): leave it out with --config.data.tasks.{task.name.lower()}=0, or add a source that has them"
+            f"task {task.name.lower()} needs examples with {wanted} in data.sources ({own.describe()}): leave it out "
+            f"with --config.data.tasks.{task.name.lower()}=0, or add a source that has them"
         )
     budget = Budget.from_config(materials.config)
 
-    def build(key: int, rng: np.random.Generator) -> Example:
-        for _ in range(ATTEMPTS):
-            source, index = keys[key]
-            try:
-                example = recipe.make(materials, own.read(source, index), rng)
-                check_room(example, budget)
-            except BadRecord as error:
-                own.reject(source, index, error)
-                key = int(rng.integers(len(keys)))
-                continue
-            own.use(source)
-            return example
-        raise UserError(
-            f"{ATTEMPTS} records after each other are bad, the last one of source {source}: see quarantine.jsonl"
-        )
+    def make(record: Record, rng: np.random.Generator) -> Example:
+        example = recipe.make(materials, record, rng)
+        check_room(example, budget)
+        return example
 
-    return TaskSource(len(keys), build)
+    return TaskSource(len(keys), lambda key, rng: own.usable(keys, key, rng, make))
 
 
 def _recipe(task: Task) -> Recipe:

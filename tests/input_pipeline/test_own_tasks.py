@@ -8,13 +8,13 @@ import pytest
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.corpus import Span, SpeechClip
-from omni_jax.input_pipeline.loader import make_loader
+from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
 from omni_jax.input_pipeline.own_media import cut_between_words, passage
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause
 from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY, Keys, OwnSources
 from omni_jax.input_pipeline.records import DataError, Quarantine
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.types import Modality
+from omni_jax.types import ABSENT, Modality
 
 from .source_files import COUNT, WRITERS, write_folder, write_own, write_webdataset
 from .test_loader import assert_same, with_data
@@ -56,6 +56,21 @@ def test_every_format_gives_batches(config, tmp_path, form):
     batch = next(loader)
     loader.close()
     assert batch.media.mel.any() and batch.timeline.text_weight.any()
+
+
+def test_a_codec_is_trained_on_whatever_has_audio(config, tmp_path):
+    address = write_folder(tmp_path / "folder")
+    (tmp_path / "folder" / "audio" / "1.flac").write_bytes(b"<html>")
+    loader = make_codec_loader(with_data(config, sources={"mine": address}, max_bad_fraction=0.1))
+    batches = [next(loader) for _ in range(5)]
+    loader.close()
+    wav = np.concatenate([batch.wav for batch in batches])
+    assert wav.shape == (20, 30_720) and np.isfinite(wav).all() and (np.abs(wav).max(axis=1) > 0.01).all()
+    assert (batches[0].phones == ABSENT).all() and batches[0].phones.shape == (4, 64)
+    with pytest.raises(UserError, match="stage codec needs examples with audio"):
+        (tmp_path / "texts").mkdir()
+        (tmp_path / "texts" / "metadata.jsonl").write_text('{"text": "hello"}')
+        make_codec_loader(with_data(config, sources={"mine": f"folder:{tmp_path}/texts"}))
 
 
 def test_resume_is_bit_identical_with_bad_records_between(config, tmp_path):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from omni_jax.input_pipeline.readers.address import open_reader
 from omni_jax.input_pipeline.readers.record import BadRecord, Reader, Record
-from omni_jax.input_pipeline.records import Quarantine
+from omni_jax.input_pipeline.records import DataError, Quarantine
 
+ATTEMPTS = 100  # records that are tried in place of bad ones
 HELD_OUT_EVERY = 50  # every so many-th example of a source belongs to the test split
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,29 @@ class OwnSources:
         ]
         return Keys(tuple(parts), split != "train")
 
-    def names(self) -> dict[str, list[str]]:
+    def usable(
+        self, keys: Keys, key: int, rng: np.random.Generator, make: Callable[[Record, np.random.Generator], T]
+    ) -> T:
+        """What `make` makes of record `key`; of another one, drawn by `rng`, where that is bad.
+
+        Raises DataError when a source has too many bad records, or ATTEMPTS after each other are bad.
+        """
+        for _ in range(ATTEMPTS):
+            source, index = keys[key]
+            try:
+                made = make(self.read(source, index), rng)
+            except BadRecord as error:
+                self.reject(source, index, error)
+                key = int(rng.integers(len(keys)))
+                continue
+            self.use(source)
+            return made
+        raise DataError(f"{ATTEMPTS} bad records in a row, the last of source {source}: see quarantine.jsonl")
+
+    def describe(self) -> str:
         """What each source's examples have, for messages."""
-        return {name: sorted(set().union(*kinds)) for name, kinds in self._kinds.items()}
+        names = {name: sorted(set().union(*kinds)) for name, kinds in self._kinds.items()}
+        return "; ".join(f"{name} has {', '.join(fields) or 'nothing known'}" for name, fields in names.items())
 
     def read(self, source: str, index: int) -> Record:
         """Raises BadRecord; the caller reports what becomes of the record with `use` or `reject`."""
