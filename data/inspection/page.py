@@ -16,7 +16,15 @@ from data.inspection.shown import Shown
 from omni_jax.config import Config
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.tokenizer import Tokenizer
-from omni_jax.types import ABSENT, FRAME_RATE_HZ, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ, Batch, Control
+from omni_jax.types import (
+    ABSENT,
+    FRAME_RATE_HZ,
+    LISTEN_SAMPLE_RATE_HZ,
+    MEL_FRAMES_PER_SLOT,
+    SPEECH_SAMPLE_RATE_HZ,
+    Batch,
+    Control,
+)
 
 TEMPLATE = Path(__file__).parent / "page.html.j2"
 WORD_START = "\u2581"
@@ -93,7 +101,8 @@ def _heard(example: Shown) -> list[dict[str, Any]]:
         return [_item("mel", f"{seconds:.2f} s of speech as written words", None, None)]
     wav = media.heard_again(example.mel)
     caption = f"heard: {seconds:.2f} s, {example.mel.shape[1]} mel bins"
-    return [_item("mel", caption, media.spectrogram(example.mel), media.sound(wav, LISTEN_SAMPLE_RATE_HZ))]
+    item = _item("mel", caption, media.spectrogram(example.mel), media.sound(wav, LISTEN_SAMPLE_RATE_HZ))
+    return [item | {"width": len(example.mel) // MEL_FRAMES_PER_SLOT * lanes.COLUMN}]
 
 
 def _seen(example: Shown, tokenizer: Tokenizer) -> list[dict[str, Any]]:
@@ -105,17 +114,17 @@ def _seen(example: Shown, tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 
 def _spoken(config: Config, codes: Int[np.ndarray, "F Q"], decode: Decode | None) -> dict[str, Any]:
-    image = media.code_map(codes, config.model.codebook_size)
+    image, width = media.code_map(codes, config.model.codebook_size), {"width": len(codes) * lanes.COLUMN}
     delay = config.model.acoustic_delay
     caption = f"own codes, codebook 0 on top, the others {delay} frame{'s' if delay != 1 else ''} later"
     if decode is None:
-        return _item("codes", f"{caption}; training.codec_from makes them audible", image, None)
+        return _item("codes", f"{caption}; training.codec_from makes them audible", image, None) | width
     aligned = np.concatenate([codes[: len(codes) - delay, :1], codes[delay:, 1:]], axis=1)
-    return _item("codes", caption, image, media.sound(decode(np.maximum(aligned, 0)), SPEECH_SAMPLE_RATE_HZ))
+    return _item("codes", caption, image, media.sound(decode(np.maximum(aligned, 0)), SPEECH_SAMPLE_RATE_HZ)) | width
 
 
 def _item(kind: str, caption: str, image: str | None, sound: str | None) -> dict[str, Any]:
-    return {"kind": kind, "caption": caption, "image": image, "sound": sound}
+    return {"kind": kind, "caption": caption, "image": image, "sound": sound, "width": None}
 
 
 def _tokens(example: Shown, tokenizer: Tokenizer) -> list[dict[str, Any]]:
