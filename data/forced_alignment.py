@@ -12,6 +12,9 @@ from omni_jax.input_pipeline.corpus import Span
 
 BLANK = 0
 FRAME_MS = 20.0
+# CTC names a letter when it has been heard, not when it begins: medians over 871 words of the sample corpus, held-out
+# voices, against the synthesisers' times.
+START_LAG_MS, END_LAG_MS = 140, 30
 LETTERS = frozenset(features.CHARACTERS) - {" "}
 
 
@@ -47,7 +50,9 @@ def align(log_probs: Float[np.ndarray, "W U"], labels: Sequence[int]) -> Int[np.
 
 
 def word_spans(log_probs: Float[np.ndarray, "W U"], text: str) -> tuple[Span, ...]:
-    """The words of `text` that have letters, from their first letter's frame to the end of their last one's."""
+    """The words of `text` that have letters, from their first letter's frame to the end of their last one's, earlier by
+    the labels' lag.
+    """
     words = [word for word in text.replace("-", " ").split() if LETTERS & set(word.lower())]
     labels = features.labels(" ".join(words))
     path = align(log_probs, labels)
@@ -55,6 +60,8 @@ def word_spans(log_probs: Float[np.ndarray, "W U"], text: str) -> tuple[Span, ..
     for word in words:
         count = len(features.labels(word))
         frames = np.flatnonzero((path >= first) & (path < first + count))
-        spans.append(Span(word, round(frames[0] * FRAME_MS), round((frames[-1] + 1) * FRAME_MS)))
+        before = spans[-1].end_ms if spans else 0
+        start = max(before, round(frames[0] * FRAME_MS) - START_LAG_MS)
+        spans.append(Span(word, start, max(start + 1, round((frames[-1] + 1) * FRAME_MS) - END_LAG_MS)))
         first += count + 1  # and the blank between words
     return tuple(spans)

@@ -12,7 +12,7 @@ from input_pipeline.source_files import beep, own_record, write_array_records
 from models.tiny import MODEL
 
 from data.align_words import Timer, recogniser
-from data.forced_alignment import DoesNotFit, align, word_spans
+from data.forced_alignment import END_LAG_MS, START_LAG_MS, DoesNotFit, align, word_spans
 from omni_jax.config import Config
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.readers.address import open_reader
@@ -43,8 +43,9 @@ def test_words_are_timed_where_their_letters_are():
         log_probs[3 * number + 2, 0], log_probs[3 * number + 2, label] = -8.0, -0.01
     spans = word_spans(log_probs, "Hi, you-too 7")
     assert [span.text for span in spans] == ["Hi,", "you", "too"]
-    assert (spans[0].start_ms, spans[0].end_ms) == (40, 120)
-    assert (spans[1].start_ms, spans[1].end_ms) == (20 * (3 * 3 + 2), 20 * (3 * 5 + 3))
+    assert (spans[0].start_ms, spans[0].end_ms) == (0, 120 - END_LAG_MS)
+    start, end = 20 * (3 * 3 + 2), 20 * (3 * 5 + 3)
+    assert (spans[1].start_ms, spans[1].end_ms) == (max(start - START_LAG_MS, spans[0].end_ms), end - END_LAG_MS)
 
 
 def test_what_does_not_fit_is_refused():
