@@ -16,7 +16,7 @@ from omni_jax.input_pipeline.records import DataError, Quarantine
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import ABSENT, Modality
 
-from .source_files import COUNT, WRITERS, write_folder, write_own, write_webdataset
+from .source_files import COUNT, WRITERS, text_of, write_folder, write_own, write_webdataset
 from .test_loader import assert_same, with_data
 
 FROM_FOLDER = ("text", "asr", "hear", "frame_asr", "caption", "see", "spoken_qa", "written_qa")
@@ -157,6 +157,17 @@ def test_a_missing_shard_counts_as_many_records_as_another_has(tmp_path):
     assert len(own.readers["tars"]) == 8 and quarantine.counts("tars") == {Cause.MISSING_SHARD: 4}
     with pytest.raises(DataError, match=r"tars: 4 of 0 records are bad .*4 missing shard.*shard-000001"):
         OwnSources({"tars": address}, Quarantine(0.1))
+
+
+@pytest.mark.parametrize("form", ["webdataset", "shar", "parquet", "array_record", "tfds"])
+def test_a_shard_cut_in_half_is_counted_and_the_rest_is_read(tmp_path, form):
+    address = WRITERS[form](tmp_path / "source")
+    files = sorted(path for path in (tmp_path / "source").iterdir() if path.suffix not in (".json", ".index"))
+    last = [path for path in files if not path.name.startswith("recording")][-1]
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    own = OwnSources({"x": address}, quarantine := Quarantine(0.99))
+    assert quarantine.counts("x")[Cause.CUT_SHARD] >= 1 and 6 <= len(own.readers["x"]) < COUNT
+    assert [own.read("x", index).texts for index in range(6)] == [(text_of(index),) for index in range(6)]
 
 
 def test_what_no_source_has_is_said_with_the_remedy(config, tmp_path):

@@ -53,6 +53,17 @@ def test_what_examples_have_is_known_before_they_are_read(addresses, form, has):
     assert open_reader("mine", addresses[form]).kinds() == {frozenset(has): range(COUNT)}
 
 
+def test_parquet_is_read_through_a_file_system(addresses):
+    """The way that gs:// and s3:// take, with pyarrow's local one."""
+    path = addresses["parquet"].removeprefix("parquet:")
+    reader = open_reader("mine", f"parquet:file://{path}")
+    assert len(reader) == COUNT and reader[3].texts == (text_of(3),)
+    (one,) = {open_reader("mine", f"parquet:file://{path}/train-00001-of-00002.parquet")[0].texts}
+    assert one == (text_of(6),)
+    with pytest.raises(UserError, match="cannot be listed"):
+        open_reader("mine", "parquet:file:///nowhere/at/all")
+
+
 def test_a_folder_may_hold_all_kinds(addresses):
     reader = open_reader("mine", addresses["folder"])
     kinds = reader.kinds()

@@ -95,7 +95,11 @@ class ExampleReader:
 
 @functools.lru_cache(maxsize=OPEN_FILES)
 def _file(path: str) -> ArrayRecordReader:
-    return ArrayRecordReader(path, "readahead_buffer_size:0")
+    """Raises OSError for a file that is not whole: the reader itself only says that it is empty."""
+    reader = ArrayRecordReader(path, "readahead_buffer_size:0")
+    if not reader.ok():
+        raise OSError("its index at the end cannot be read")
+    return reader
 
 
 def _sample_rates(path: Path) -> dict[str, int]:

@@ -72,7 +72,8 @@ def scan_shar(cuts: str) -> tuple[list[Entry], str]:
         key = fields.pop("id") if fields else f"line {number + 1}"
         entries.append({"key": key, "fields": fields, "file": files.get(key), "why": tar_broken})
     if not entries:
-        raise BadRecord(Cause.UNREADABLE, f"{cuts}: no cut can be read ({broken or 'it is empty'})")
+        cause = Cause.CUT_SHARD if broken else Cause.EMPTY
+        raise BadRecord(cause, f"{cuts}: no cut can be read ({broken or 'it is empty'})")
     return entries, broken  # what the tar lacks is counted cut by cut
 
 

@@ -43,9 +43,7 @@ class ShardIndex:
             try:
                 header = _header(shard) or _write(shard, scan)
             except (OSError, BadRecord) as error:
-                missing = isinstance(error, FileNotFoundError)
-                cause = Cause.MISSING_SHARD if missing else Cause.UNREADABLE
-                self.lost.append(Lost(shard, cause, f"shard is not there: {shard}" if missing else str(error), 0))
+                self.lost.append(Lost(shard, _cause_of(error), str(error), 0))
                 continue
             self.shards.append(shard)
             counts.append(header["count"])
@@ -66,6 +64,12 @@ class ShardIndex:
         first = 0 if number == 0 else int(self._ends[number - 1])
         shard = self.shards[number]
         return shard, json.loads(_lines(shard, _index_path(shard))[index - first])
+
+
+def _cause_of(error: OSError | BadRecord) -> Cause:
+    if isinstance(error, BadRecord):
+        return error.cause
+    return Cause.MISSING_SHARD if isinstance(error, FileNotFoundError) else Cause.UNREADABLE
 
 
 def _index_path(shard: str) -> str:

@@ -16,6 +16,7 @@ from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Rec
 from omni_jax.input_pipeline.readers.shard_index import Entry, ShardIndex
 
 MAX_MEMBER_BYTES = 64 << 20
+BLOCK_BYTES, END_BYTES = 512, 1024
 
 
 class TarReader:
@@ -57,21 +58,20 @@ class TarReader:
 def scan_tar(path: str) -> tuple[list[Entry], str]:
     """An entry an example: its key, and the start and size of each of its files. Raises BadRecord for no tar at all."""
     entries: list[Entry] = []
-    size = os.stat(path).st_size
+    size, end = os.stat(path).st_size, 0
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                if not member.isfile():
-                    continue
-                if member.offset_data + member.size > size:
+                end = member.offset_data + -(-member.size // BLOCK_BYTES) * BLOCK_BYTES
+                if end > size:
                     return entries, f"cut off inside {member.name}"
-                _add(entries, member)
+                if member.isfile():
+                    _add(entries, member)
     except tarfile.TarError as error:
         if not entries:
             raise BadRecord(Cause.UNREADABLE, f"{path}: not an uncompressed tar ({error})") from None
         return entries, f"damaged after {entries[-1]['key']}: {error}"
-    end = _last_byte(entries)
-    return entries, "" if size >= end + 1024 else "cut off: the two empty blocks at its end are missing"
+    return entries, _what_follows(path, end, size)
 
 
 def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
@@ -83,9 +83,16 @@ def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
     entries[-1]["files"][ending.lower()] = [member.offset_data, member.size]
 
 
-def _last_byte(entries: list[Entry]) -> int:
-    """Where the last file ends, filled up to a block of 512."""
-    return max((-(-(start + size) // 512) * 512 for e in entries for start, size in e["files"].values()), default=0)
+def _what_follows(path: str, end: int, size: int) -> str:
+    """Why what comes after the last file is not the end of a tar; tarfile takes a damaged header for an end."""
+    if size < end + END_BYTES:
+        return "cut off: the empty blocks at its end are missing"
+    with open(path, "rb") as file:
+        file.seek(end)
+        while part := file.read(1 << 20):
+            if part.strip(b"\0"):
+                return f"damaged behind byte {end}: a header cannot be read"
+    return ""
 
 
 def read_part(path: str, start: int, size: int) -> bytes:
