@@ -29,6 +29,7 @@ from omni_jax.planning.model_flops import model_flops
 SETTINGS = {
     **{"run_name": "side_by_side", "hardware": "cpu", "dataset_type": "synthetic", "enable_checkpointing": False},
     **{"steps": 1000, "dtype": "float32", "attention": "dot_product", "enable_goodput_recording": False},
+    **{"skip_jax_distributed_system": True},
     **{"base_num_decoder_layers": 8, "base_emb_dim": 512, "base_mlp_dim": 1408, "vocab_size": 32_000},
     **{"base_num_query_heads": 8, "base_num_kv_heads": 4, "head_dim": 64},
     **{"per_device_batch_size": 4, "max_target_length": 512},
@@ -66,9 +67,8 @@ def main() -> None:
     options = parser.parse_args()
     for remat in options.remat.split(","):
         config = benchmark_config("cpu", remat)
-        steps = {"ours": make_step(config)}
-        if remat != "none":  # a policy that MaxText has not
-            steps["MaxText"] = maxtext_step(remat)
+        steps = {} if remat == "none" else {"MaxText": maxtext_step(remat)}  # which has no such policy
+        steps["ours"] = make_step(config)
         taken: dict[str, list[float]] = {name: [] for name in steps}
         rates = []
         for turn in range(options.steps + 1):

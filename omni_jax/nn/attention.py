@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,8 +14,10 @@ from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import constant, weight
 from omni_jax.nn.rope import Rotary, apply_rotary
 from omni_jax.nn.splash import attend_splash, can_splash
+from omni_jax.parallel.sharding import axis_size
 
 QUERY_BLOCK = 512  # longer sequences attend block by block, so that the T x T logits never exist at once
+_UNROLLED = range(4, 17)  # so many blocks become code of their own, each with no more keys than it may see
 _MASKED = -1e30  # finite: a fully masked row gives an average instead of NaN
 
 
@@ -70,21 +73,46 @@ def attend_segments(
     causal: bool = True,
     window: int | None = None,
 ) -> Float[Array, "B T H Dh"]:
-    """Self-attention inside segments. Above `2 * QUERY_BLOCK` positions memory grows with T, not with T squared."""
+    """Self-attention inside segments. Above `2 * QUERY_BLOCK` positions memory grows with T, not with T squared.
+
+    Causal attention meets only the keys up to the end of each block of queries: over half of the work falls away.
+    """
     if can_splash(q):
         return attend_splash(q, k, v, segment_ids, causal, window)
     length = q.shape[1]
-    if length <= 2 * QUERY_BLOCK or length % QUERY_BLOCK:
+    is_long = length > 2 * QUERY_BLOCK
+    block = QUERY_BLOCK if is_long else QUERY_BLOCK // 4
+    if causal and length % block == 0 and length // block in _UNROLLED and axis_size("context") == 1:
+        return _causal_blocks((q, k, v, segment_ids), window, block, remat=is_long)
+    if not is_long or length % block:
         return attend(q, k, v, segment_mask(segment_ids, segment_ids, 0, causal, window))
 
     @jax.checkpoint  # the backward pass recomputes a block's logits
     def one_block(start: Int[Array, ""]) -> Float[Array, "B Tq H Dh"]:
-        block = jax.lax.dynamic_slice_in_dim(q, start, QUERY_BLOCK, axis=1)
-        segments = jax.lax.dynamic_slice_in_dim(segment_ids, start, QUERY_BLOCK, axis=1)
-        return attend(block, k, v, segment_mask(segments, segment_ids, start, causal, window))
+        queries = jax.lax.dynamic_slice_in_dim(q, start, block, axis=1)
+        segments = jax.lax.dynamic_slice_in_dim(segment_ids, start, block, axis=1)
+        return attend(queries, k, v, segment_mask(segments, segment_ids, start, causal, window))
 
-    blocks = jax.lax.map(one_block, jnp.arange(0, length, QUERY_BLOCK))
+    blocks = jax.lax.map(one_block, jnp.arange(0, length, block))
     return jnp.moveaxis(blocks, 0, 1).reshape(q.shape)
+
+
+def _causal_blocks(
+    inputs: tuple[Array, Array, Array, Array], window: int | None, block: int, *, remat: bool
+) -> Float[Array, "B T H Dh"]:
+    """Queries block by block against the keys that they may see. `inputs`: q, k, v, segment_ids."""
+    done = []
+    for start in range(0, inputs[0].shape[1], block):
+        first = 0 if window is None else max(0, start - window + 1)
+        one = partial(_last_queries, before=start - first, window=window)
+        queries, *seen = inputs[0][:, start : start + block], *(part[:, first : start + block] for part in inputs[1:])
+        done.append((jax.checkpoint(one) if remat else one)(queries, *seen))
+    return jnp.concatenate(done, axis=1)
+
+
+def _last_queries(q: Array, k: Array, v: Array, segment_ids: Array, *, before: int, window: int | None) -> Array:
+    """Queries of the positions from `before` on, with keys of all positions."""
+    return attend(q, k, v, segment_mask(segment_ids[:, before:], segment_ids, before, True, window))
 
 
 class Heads(NamedTuple):

@@ -42,17 +42,27 @@ def test_segments_against_a_loop_over_heads(causal, window):
     np.testing.assert_allclose(out, naive(q, k, v, mask), atol=EXACT)
 
 
-def test_blocks_equal_one_piece(monkeypatch):
-    q, k, v = qkv(24, batch=1)
-    segments = jnp.asarray([[1] * 10 + [2] * 14], jnp.int32)
+@pytest.mark.parametrize(
+    "query_block, length, causal, window",
+    [
+        (4, 24, True, 5),  # code for each block
+        (4, 24, True, None),
+        (4, 24, False, None),  # a loop over blocks
+        (1, 24, True, 5),  # too many for code
+        (16, 24, True, None),  # short
+    ],
+)
+def test_blocks_equal_one_piece(monkeypatch, query_block, length, causal, window):
+    q, k, v = qkv(length, batch=1)
+    segments = jnp.asarray([[1] * 10 + [2] * 10 + [0] * (length - 20)], jnp.int32)
 
     def loss(q, k, v):
-        return jnp.sum(jnp.sin(attention.attend_segments(q, k, v, segments, window=5)))
+        return jnp.sum(jnp.sin(attention.attend_segments(q, k, v, segments, causal=causal, window=window)))
 
-    whole = jax.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
-    monkeypatch.setattr(attention, "QUERY_BLOCK", 4)
-    blocks = jax.value_and_grad(loss, argnums=(0, 1, 2))(q, k, v)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=EXACT), whole, blocks)
+    run = jax.value_and_grad(loss, argnums=(0, 1, 2))
+    whole = run(q, k, v)
+    monkeypatch.setattr(attention, "QUERY_BLOCK", query_block)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=EXACT), whole, run(q, k, v))
 
 
 def test_rotary_depends_on_distance_only():
