@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--split", default="train", help="part of the files' names")
     parser.add_argument("--records_per_shard", type=int, default=2000)
-    parser.add_argument("--least_log_prob", type=float, default=-2.0, help="mean over the letters' frames, in nats")
+    parser.add_argument("--least_log_prob", type=float, default=-3.0, help="mean over the letters' frames, in nats")
     parser.add_argument("--max_bad_fraction", type=float, default=0.2)
     args = parser.parse_args(arguments)
     config, params = load_params(args.workdir)

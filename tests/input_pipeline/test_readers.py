@@ -109,6 +109,16 @@ def test_an_index_is_made_once_and_again_when_the_shard_changes(tmp_path):
     assert [reader[i].texts[0] for i in range(len(reader))] == ["one", "two", "three"]
 
 
+def test_a_tar_that_lost_its_middle_is_not_taken_for_a_short_one(tmp_path):
+    write_tar(tmp_path / "a.tar", [(f"{n}.txt", f"text {n}".encode()) for n in range(4)])
+    whole = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(whole[:1024] + whole[4096 + 100 :])
+    reader = open_reader("mine", f"webdataset:{tmp_path}")
+    assert len(reader) == 1 and reader.lost[0].cause is Cause.CUT_SHARD and "no whole blocks" in reader.lost[0].reason
+    (tmp_path / "a.tar").write_bytes(whole[:1030] + b"\xff" * 9 + whole[1039:])
+    assert "a header cannot be read" in open_reader("mine", f"webdataset:{tmp_path}").lost[0].reason
+
+
 def test_missing_shards_are_known_by_their_names(tmp_path):
     (tmp_path / "a-00001-of-00003.parquet").touch()
     names = [path.rpartition("/")[2] for path in shard_paths(str(tmp_path), "*.parquet", "")]

@@ -78,7 +78,7 @@ def _add(entries: list[Entry], member: tarfile.TarInfo) -> None:
     folder, _, name = member.name.rpartition("/")
     stem, _, ending = name.partition(".")
     key = f"{folder}/{stem}" if folder else stem
-    if not entries or entries[-1]["key"] != key:
+    if not entries or entries[-1]["key"] != key or ending.lower() in entries[-1]["files"]:
         entries.append({"key": key, "files": {}})
     entries[-1]["files"][ending.lower()] = [member.offset_data, member.size]
 
@@ -87,6 +87,8 @@ def _what_follows(path: str, end: int, size: int) -> str:
     """Why what comes after the last file is not the end of a tar; tarfile takes a damaged header for an end."""
     if size < end + END_BYTES:
         return "cut off: the empty blocks at its end are missing"
+    if size % BLOCK_BYTES:
+        return f"damaged: its {size} bytes are no whole blocks of {BLOCK_BYTES}"
     with open(path, "rb") as file:
         file.seek(end)
         while part := file.read(1 << 20):
