@@ -17,14 +17,17 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float
 
-from omni_jax.input_pipeline.readers.record import Record, Samples
-from omni_jax.input_pipeline.records import Example
+from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record, Samples
+from omni_jax.input_pipeline.records import MAX_RECORD_BYTES, Example
 
 OPTIONS = "group_size:1"  # a record is read alone
 
 
 def serialise(fields: Mapping[str, Any]) -> bytes:
-    """A tf.Example of text, bytes, whole numbers and lists of them; fields that are empty are left out."""
+    """A tf.Example of text, bytes, whole numbers and lists of them; fields that are empty are left out.
+
+    Raises BadRecord for one that would be too large to be read again.
+    """
     example = Example()
     for name, value in fields.items():
         values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
@@ -35,7 +38,10 @@ def serialise(fields: Mapping[str, Any]) -> bytes:
             feature.bytes_list.value.extend(item.encode() if isinstance(item, str) else item for item in values)
         else:
             feature.int64_list.value.extend(int(item) for item in values)
-    return example.SerializeToString(deterministic=True)
+    record = example.SerializeToString(deterministic=True)
+    if len(record) > MAX_RECORD_BYTES:
+        raise BadRecord(Cause.TOO_LARGE, f"its record has {len(record)} bytes, at most {MAX_RECORD_BYTES} are read")
+    return record
 
 
 def record_fields(record: Record) -> dict[str, Any]:

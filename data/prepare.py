@@ -126,11 +126,12 @@ def _records(reader: Reader, job: Job, statistics: Statistics, bad: list) -> Ite
                 wav = levelled(decode_audio(record.audio, job.rate_hz))
                 record, seconds = replace(record, audio=flac(wav, job.rate_hz)), len(wav) / job.rate_hz
             size = decode_picture(record.picture).shape[:2] if record.picture is not None else None
+            encoded = serialise(record_fields(record))
         except BadRecord as error:
             bad.append([reader.key(index), str(error.cause), str(error)])
             continue
         statistics.add(record, seconds, size)
-        yield serialise(record_fields(record))
+        yield encoded
 
 
 def levelled(wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

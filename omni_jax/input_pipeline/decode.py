@@ -23,21 +23,21 @@ MAX_PIXELS = 8192 * 8192
 LONGEST_SIDE = 1024  # larger pictures are made smaller as they are decoded
 
 
-def decode_audio(audio: bytes | Samples, sample_rate_hz: int) -> Float[np.ndarray, "N"]:
+def decode_audio(
+    audio: bytes | Samples, sample_rate_hz: int, max_seconds: float = MAX_SECONDS
+) -> Float[np.ndarray, "N"]:
     """Mono audio in [-1, 1] at `sample_rate_hz`; channels are averaged.
 
     Raises:
       BadRecord: no audio, cut off, empty, silent, not finite, or of a length or rate that no speech has.
     """
-    wav, rate = _samples(audio) if isinstance(audio, Samples) else _decoded(audio)
+    wav, rate = _samples(audio) if isinstance(audio, Samples) else _decoded(audio, max_seconds)
     if not len(wav):
         raise BadRecord(Cause.EMPTY, "the audio has no samples")
     if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
         raise BadRecord(Cause.UNREADABLE, f"the audio has {rate} Hz, want {RATES_HZ[0]} to {RATES_HZ[1]}")
-    if len(wav) > MAX_SECONDS * rate:
-        raise BadRecord(
-            Cause.TOO_LONG, f"the audio lasts {len(wav) / rate:.0f} s, at most {MAX_SECONDS:.0f} s are read"
-        )
+    if len(wav) > max_seconds * rate:
+        raise BadRecord(Cause.TOO_LONG, f"the audio lasts over {max_seconds:.0f} s: cut it with python -m data.segment")
     mono = wav if wav.ndim == 1 else wav[:, 0] if wav.shape[1] == 1 else wav.mean(axis=1)
     peak = max(float(mono.max()), -float(mono.min()))  # NaN where there is one
     if not np.isfinite(peak):
@@ -53,7 +53,7 @@ def _samples(audio: Samples) -> tuple[Float[np.ndarray, "N"], int]:
     return audio.values.astype(np.float32) / 32768.0, audio.sample_rate_hz
 
 
-def _decoded(encoded: bytes) -> tuple[Float[np.ndarray, "N C"], int]:
+def _decoded(encoded: bytes, max_seconds: float) -> tuple[Float[np.ndarray, "N C"], int]:
     if not encoded:
         raise BadRecord(Cause.EMPTY, "the audio file has no bytes")
     try:
@@ -61,7 +61,7 @@ def _decoded(encoded: bytes) -> tuple[Float[np.ndarray, "N C"], int]:
             rate, channels, frames = file.samplerate, file.channels, file.frames
             if not 0 < channels <= MAX_CHANNELS or rate <= 0:
                 raise BadRecord(Cause.UNREADABLE, f"the audio has {channels} channels at {rate} Hz")
-            limit = int(MAX_SECONDS * rate) + 1
+            limit = int(max_seconds * rate) + 1
             # The header's length is not believed: it may be a number that no memory holds.
             wav = _read(file, limit)
     except BadRecord:

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import sentencepiece
+import soundfile
 from input_pipeline.conftest import loudness_codes
 from input_pipeline.source_files import COUNT, text_of, write_folder, write_own, write_webdataset
 
@@ -73,6 +74,16 @@ def test_preparation_goes_on_where_it_was_stopped(tmp_path, in_one_process):
     assert shards[0].stat().st_mtime_ns == times[0] and shards[2].stat().st_mtime_ns == times[2]
     with pytest.raises(UserError, match="take another --out"):
         prepare.prepare(prepare_flags(source, out, rate_hz=16_000))
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, in_one_process):
+    rng = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in" / "long.wav", 0.1 * rng.standard_normal(16_000 * 400), 16_000)
+    (tmp_path / "in" / "metadata.jsonl").write_text('{"audio": "long.wav"}\n')
+    args = prepare_flags(f"folder:{tmp_path}/in", tmp_path / "out", rate_hz=16_000, max_bad_fraction=0.99)
+    with pytest.raises(DataError, match="1 too large"):
+        prepare.prepare(args)
 
 
 def test_too_much_bad_speech_stops_preparation(tmp_path, in_one_process):

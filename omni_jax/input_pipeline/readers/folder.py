@@ -22,7 +22,7 @@ AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 METADATA = "metadata.jsonl"
 TEXT_FILE = "txt"  # the text lies in the file of this name
-MAX_FILE_BYTES = 64 << 20
+MAX_FILE_BYTES = 1 << 30  # an hour of recording is 115 MB
 MAX_LINE_BYTES = 4 << 20
 
 
