@@ -192,6 +192,18 @@ def test_train_and_test_share_no_example_and_lose_none():
     assert sorted(chosen[0] + chosen[1]) == sorted((name, index) for name, part in parts for index in part)
 
 
+def test_a_weight_shows_a_source_more_often(tmp_path):
+    one, two = write_own(tmp_path / "one"), write_own(tmp_path / "two")
+    own = OwnSources({"one": one, "two": f"{two}?weight=3"}, Quarantine(0.1))
+    keys = own.keys([frozenset(["text"])], frozenset(), "train")
+    drawn = [keys[number] for number in range(len(keys))]
+    assert len(drawn) == 4 * COUNT and len(set(drawn)) == 2 * COUNT
+    assert sum(name == "two" for name, _ in drawn) == 3 * COUNT
+    for weight in ("0", "x", "1.5"):
+        with pytest.raises(UserError, match=f"weight={weight}: want a whole number"):
+            OwnSources({"two": f"{two}?weight={weight}"}, Quarantine(0.1))
+
+
 def test_long_speech_is_cut_between_words():
     words = tuple(Span(f"w{n}", 500 * n, 500 * n + 400) for n in range(20))
     samples = np.arange(16 * 10_000).astype(np.int16)

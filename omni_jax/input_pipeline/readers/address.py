@@ -8,7 +8,7 @@
     tfds:/data/tfds/librispeech/2.1.2#train_clean100
 
 After `?` stand the source's own names for text, audio, picture, reply; after `#` the split, where files are
-named by it (train, if there are several).
+named by it (train, if there are several). `?weight=3` shows its examples three times where others are shown once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from omni_jax.input_pipeline.readers.array_records import ExampleReader
@@ -35,10 +36,21 @@ SHARDED = {
     "tfds": (ExampleReader, "*.array_record*"),
 }
 MAX_SHARDS = 1 << 17
+MAX_WEIGHT = 1000
 
 
-def open_reader(name: str, address: str) -> Reader:
-    """The reader of `data.sources.NAME=ADDRESS`. Raises UserError where there is nothing to read."""
+class Address(NamedTuple):
+    """FORMAT:PATH?NAME=THEIRS&weight=N#SPLIT, taken apart."""
+
+    form: str
+    path: str
+    rename: dict[str, str]
+    split: str
+    weight: int
+
+
+def parse(name: str, address: str) -> Address:
+    """Raises DataError for what is no address."""
     form, colon, rest = address.partition(":")
     if not colon or form not in ("folder", *SHARDED):
         raise DataError(
@@ -47,9 +59,18 @@ def open_reader(name: str, address: str) -> Reader:
     rest, _, split = rest.partition("#")
     path, _, query = rest.partition("?")
     rename = dict(parse_qsl(query))
+    weight = rename.pop("weight", "1")
     unknown = sorted(set(rename) - set(NAMES))
     if unknown:
-        raise DataError(f"data.sources.{name}: {', '.join(unknown)} after '?' is none of {', '.join(NAMES)}")
+        raise DataError(f"data.sources.{name}: {', '.join(unknown)} after '?' is none of {', '.join(NAMES)}, weight")
+    if not weight.isdecimal() or not 1 <= int(weight) <= MAX_WEIGHT:
+        raise DataError(f"data.sources.{name}: weight={weight}: want a whole number from 1 to {MAX_WEIGHT}")
+    return Address(form, path, rename, split, int(weight))
+
+
+def open_reader(name: str, address: str) -> Reader:
+    """The reader of `data.sources.NAME=ADDRESS`. Raises UserError where there is nothing to read."""
+    form, path, rename, split, _ = parse(name, address)
     if form == "folder":
         return FolderReader(path, rename)
     reader, pattern = SHARDED[form]

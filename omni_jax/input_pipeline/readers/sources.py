@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
-from omni_jax.input_pipeline.readers.address import open_reader
+from omni_jax.input_pipeline.readers.address import open_reader, parse
 from omni_jax.input_pipeline.readers.record import BadRecord, Reader, Record
 from omni_jax.input_pipeline.records import DataError, Quarantine
 
@@ -28,7 +29,7 @@ class Keys:
     def __len__(self) -> int:
         return int(self._ends[-1]) if self.parts else 0
 
-    @property
+    @cached_property
     def _ends(self) -> np.ndarray:
         return np.cumsum([self._count(len(indices)) for _, indices in self.parts])
 
@@ -51,6 +52,7 @@ class OwnSources:
 
     def __init__(self, addresses: Mapping[str, str], quarantine: Quarantine):
         self.readers: dict[str, Reader] = {name: open_reader(name, addresses[name]) for name in sorted(addresses)}
+        self._weights = {name: parse(name, addresses[name]).weight for name in self.readers}
         self.quarantine = quarantine
         self.used = dict.fromkeys(self.readers, 0)
         self.set_aside = dict.fromkeys(self.readers, 0)
@@ -70,6 +72,7 @@ class OwnSources:
             for name, kinds in self._kinds.items()
             for names, indices in kinds.items()
             if any(fields <= names for fields in needed) and not without & names
+            for _ in range(self._weights[name])
         ]
         return Keys(tuple(parts), split != "train")
 
