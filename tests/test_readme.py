@@ -10,8 +10,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from input_pipeline.source_files import write_folder
 from small_run import small_run
 
+from data import inspect
 from omni_jax import evaluate, generate, train
 from omni_jax.export import __main__ as export
 from omni_jax.models.codec import __main__ as codec
@@ -19,6 +21,7 @@ from omni_jax.report import __main__ as report
 
 ROOT = Path(__file__).parent.parent
 MAINS = {
+    "data.inspect": inspect.main,
     "omni_jax.generate": generate.main,
     "omni_jax.train": train.main,
     "omni_jax.evaluate": evaluate.main,
@@ -29,7 +32,12 @@ MAINS = {
 EVAL_COUNTS = ("pictures", "facts", "repeats", "interruptions", "backchannels", "pauses", "turn_dialogues")
 EVAL_COUNTS += ("spoken_replies", "ceiling_replies", "timed_calls", "text_batches")
 SHORTER = {
-    "omni_jax.train": ["--config.training.steps=2", "--config.data.rows=8", "--config.data.row_positions=64"],
+    "omni_jax.train": [
+        *("--config.training.steps=2", "--config.data.rows=8", "--config.data.row_positions=64"),
+        *("--config.model.transformer.num_layers=1", "--config.model.transformer.num_experts=0"),
+        *("--config.model.audio.num_layers=1", "--config.model.vision.num_layers=1", "--config.optimizer.name=adamw"),
+        *("--config.model.text_posteriors=False", "--config.loss.ctc=0.0", "--config.model.depth.num_layers=1"),
+    ],
     "omni_jax.evaluate": ["--config.rows=2", "--config.call_frames=75", *(f"--config.{key}=1" for key in EVAL_COUNTS)],
     "omni_jax.generate": ["--max_seconds=3"],
 }
@@ -46,6 +54,8 @@ def clone(tmp_path_factory):
     root = tmp_path_factory.mktemp("clone")
     for name in ("configs", "data", "docs"):
         (root / name).symlink_to(ROOT / name)
+    (root / "my").mkdir()
+    write_folder(root / "my" / "folder")
     (root / "runs").mkdir()
     (root / "runs" / "quickstart").symlink_to(small_run(tmp_path_factory.mktemp("small")))
     return root
