@@ -17,6 +17,7 @@ from omni_jax.input_pipeline.materials import Materials, TaskSource
 from omni_jax.input_pipeline.own_media import clip_of, maybe_picture_of, passage, picture_of
 from omni_jax.input_pipeline.packing import Budget
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
+from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY
 from omni_jax.input_pipeline.speech_sources import asr_of, frame_asr_of, hear_of
 from omni_jax.input_pipeline.speech_tasks import draw_tts_delay, frame_tts_example, tts_example
 from omni_jax.input_pipeline.spoken_qa import spoken_qa_example, written_qa_example
@@ -50,6 +51,11 @@ def own_source(materials: Materials, task: Task) -> TaskSource:
     keys = own.keys(needs, frozenset(recipe.without), materials.split)
     if task is Task.TEXT and not len(keys):  # where nothing is text alone, what belongs to speech and pictures
         keys = own.keys(needs, frozenset(), materials.split)
+    if not len(keys) and materials.split != "train":
+        raise UserError(
+            f"no {materials.split} examples for task {task.name.lower()}: every {HELD_OUT_EVERY}th example of a source "
+            "is held out, and the sources have fewer"
+        )
     if not len(keys):
         wanted = " or ".join(" and ".join(fields) for fields in recipe.needs)
         raise UserError(

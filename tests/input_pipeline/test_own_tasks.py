@@ -174,6 +174,8 @@ def test_what_no_source_has_is_said_with_the_remedy(config, tmp_path):
     address = write_own(tmp_path / "own")
     with pytest.raises(UserError, match=r"task caption needs examples with picture and text .*mine has audio, codes"):
         make_loader(own_config(config, ("asr", "caption"), mine=address))
+    with pytest.raises(UserError, match="no test examples for task asr: every 50th"):
+        make_loader(own_config(config, ("asr",), mine=address), "test")
     with pytest.raises(UserError, match=r"task dialogue cannot be made from data\.sources"):
         make_loader(own_config(config, ("dialogue",), mine=address))
 

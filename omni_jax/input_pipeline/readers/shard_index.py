@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def _write(shard: str, scan: Scan) -> dict[str, Any]:
     header = stamp | {"count": len(entries), "broken": broken}
     path = Path(_index_path(shard))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")  # several hosts may make it at once
     with temporary.open("w", encoding="utf-8") as file:
         for line in (header, *entries):
             file.write(json.dumps(line) + "\n")
