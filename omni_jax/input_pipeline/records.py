@@ -144,9 +144,17 @@ class Quarantine:
         """What earlier starts have written."""
         if self._written is None:
             lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.is_file() else []
-            entries = [json.loads(line) for line in lines if line.endswith("}")]
-            self._written = {(entry["source"], entry["key"]) for entry in entries}
+            self._written = {place for place in map(_place, lines) if place is not None}
         return self._written
+
+
+def _place(line: str) -> tuple[str, str] | None:
+    """Source and key of a line; None for one that a killed run, or two at once, left in pieces."""
+    try:
+        entry = json.loads(line)
+        return entry["source"], entry["key"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def split_files(directory: str | Path, split: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -122,6 +123,29 @@ def test_too_many_bad_records_stop_the_run_and_say_why(config, tmp_path):
         loader = make_loader(own_config(config, ("asr", "caption"), mine=address))
         for _ in range(8):
             next(loader)
+
+
+def test_a_quarantine_file_in_pieces_is_gone_on_with(tmp_path):
+    path = tmp_path / "quarantine.jsonl"
+    Quarantine(0.5, path).add("mine", "a", "is bad")
+    path.write_text(path.read_text() + '{"source": "mi{"source": "mine"}\n[3]\n\n')
+    quarantine = Quarantine(0.5, path)
+    for key in ("a", "b"):
+        quarantine.add("mine", key, "is bad")
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines() if "reason" in line] == ["a", "b"]
+
+
+def test_a_pipe_or_a_path_out_of_the_folder_is_not_opened(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "outside.wav").write_bytes(b"RIFF")
+    os.mkfifo(tmp_path / "in" / "pipe.wav")
+    names = ("pipe.wav", "../outside.wav", str(tmp_path / "outside.wav"), "in", "a\0b")
+    lines = [json.dumps({"audio": name, "text": "hello"}) for name in names]
+    (tmp_path / "in" / "metadata.jsonl").write_text("\n".join(lines))
+    own = OwnSources({"x": f"folder:{tmp_path}/in"}, Quarantine(0.99))
+    for index in range(len(names)):
+        with pytest.raises(BadRecord):
+            own.read("x", index)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,8 @@ class FolderReader:
             path = (root / name).resolve()
             if not path.is_relative_to(root):
                 raise BadRecord(Cause.SCHEMA, f"{name!r} lies outside the folder")
+            if path.exists() and not path.is_file():  # a pipe would never end
+                raise BadRecord(Cause.MISSING, f"{name!r} is no file")
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise BadRecord(Cause.TOO_LARGE, f"{name} has {path.stat().st_size} bytes, at most {MAX_FILE_BYTES}")
             return path.read_bytes()

@@ -17,7 +17,7 @@ from omni_jax.input_pipeline.readers.shard_index import Entry, ShardIndex
 from omni_jax.input_pipeline.readers.tar_shards import read_part, scan_tar
 
 MAX_LINE_BYTES = 4 << 20
-MAX_CUTS = 1 << 20  # a shard has some thousands
+MAX_CUTS_BYTES = 1 << 30  # unpacked; a shard has some thousands of cuts
 
 
 class SharReader:
@@ -79,10 +79,14 @@ def scan_shar(cuts: str) -> tuple[list[Entry], str]:
 
 def _gzip_lines(path: str) -> tuple[list[bytes], str]:
     lines: list[bytes] = []
+    size = 0
     try:
         with gzip.open(path) as file:
-            while len(lines) < MAX_CUTS and (line := file.readline(MAX_LINE_BYTES)):
+            while line := file.readline(MAX_LINE_BYTES):
                 lines.append(line)
+                size += len(line)
+                if size > MAX_CUTS_BYTES:
+                    return lines, f"unpacks to more than {MAX_CUTS_BYTES} bytes: the rest is not read"
     except FileNotFoundError:
         raise
     except (OSError, EOFError, zlib.error) as error:
