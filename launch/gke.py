@@ -1,7 +1,7 @@
 """Prints a JobSet manifest for a GKE cluster, from a few facts about the pool; `kubectl apply -f -` starts it.
 
 python launch/gke.py --name=run1 --image=REPO/omni_jax:TAG --tpu=v5p --topology=4x4x4 --hosts=16 --chips_per_host=4 \
-    -- --config=configs/pretrain.py:small --workdir=/data/run1 --config.data.shards=16 | kubectl apply -f -
+    -- --config=configs/pretrain.py:small --workdir=/data/run1 | kubectl apply -f -
 python launch/gke.py --name=run1 --image=REPO/omni_jax:TAG --gpu=nvidia-h100-80gb --hosts=4 --chips_per_host=8 -- ...
 
 A lost pod, a stall (exit code 75) or a crash makes the whole set start again, at most --max_restarts times; a

@@ -1,6 +1,6 @@
 """Runs the trainer as several processes on this machine, and starts them again when one of them dies or hangs.
 
-python launch/local.py --processes=4 -- --config=configs/pretrain.py:tiny --workdir=runs/mine --config.data.shards=4
+python launch/local.py --processes=4 -- --config=configs/pretrain.py:tiny --workdir=runs/mine
 
 What follows `--` goes to `python -m omni_jax.train`. On CPUs each process has one device and gloo carries the
 collectives. Process 0 speaks; the others write to <workdir>/logs/. SIGTERM and Ctrl-C are passed on.

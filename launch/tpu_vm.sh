@@ -1,7 +1,7 @@
 #!/bin/bash
 # Starts, stops or follows a training on all hosts of a TPU VM slice by ssh. JAX finds the hosts from TPU metadata.
 #
-#   launch/tpu_vm.sh start  NAME ZONE --config=configs/pretrain.py:small --workdir=/mnt/shared/run --config.data.shards=16
+#   launch/tpu_vm.sh start  NAME ZONE --config=configs/pretrain.py:small --workdir=/mnt/shared/run
 #   launch/tpu_vm.sh stop   NAME ZONE      # SIGTERM: saves and leaves within 30 s
 #   launch/tpu_vm.sh log    NAME ZONE      # process 0's log
 #

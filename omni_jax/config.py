@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 OPTIMIZERS = ("adamw", "adafactor", "muon")
+MAX_VIRTUAL_SHARDS = 64
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,9 @@ class DataConfig:
     corpus: str = "data/corpus/picture_book"
     tokenizer: str = "data/corpus/picture_book/spm.model"
     sources: Mapping[str, str] = field(default_factory=dict)  # name -> FORMAT:PATH, in place of the corpus
-    tasks: Mapping[str, float] = field(default_factory=dict)  # task name -> share of positions
+    tasks: Mapping[str, Any] = field(default_factory=dict)  # task name -> share, or ((step, share), ...)
+    share_of: str = "positions"  # positions | examples
+    temperature: float = 0.0  # T > 0: shares times the task's number of examples ** (1 / T)
     row_positions: int = 256  # T
     rows: int = 8  # B, global
     audio_slots: int = 192  # a row's share of its pool
@@ -222,17 +226,26 @@ class DataConfig:
     max_labels: int = 128  # CTC characters a segment; a longer transcript is left out
     rows_per_pool: int = 1
     written_media: bool = False  # the pools hold the words that are heard and seen, without sound and pixels
-    workers: int = 1
+    workers: int = 1  # processes that read; 1 is a thread beside the training
     prefetch: int = 4
     max_bad_fraction: float = 0.001
-    shards: int = 1  # of the stream; fixed for a run, a multiple of the processes that it may ever have
+    shards: int = 0  # of the stream; fixed for a run, a multiple of the processes that it may ever have; 0: by rule
 
     def __post_init__(self) -> None:
         require(
-            self.shards > 0 and self.rows % (self.shards * self.rows_per_pool) == 0,
+            self.shards >= 0 and self.rows % (self.virtual_shards * self.rows_per_pool) == 0,
             f"data.shards={self.shards}: want a number whose product with rows_per_pool={self.rows_per_pool} divides "
-            f"data.rows={self.rows}",
+            f"data.rows={self.rows}, or 0",
         )
+        require(
+            self.share_of in ("positions", "examples"), f"data.share_of={self.share_of!r}: want positions or examples"
+        )
+        require(self.temperature >= 0, f"data.temperature={self.temperature}: want 0, or a temperature above it")
+
+    @property
+    def virtual_shards(self) -> int:
+        """`shards`, or the largest power of two, at most 64, that divides the pools of a batch."""
+        return self.shards or math.gcd(self.rows // self.rows_per_pool, MAX_VIRTUAL_SHARDS)
 
 
 @dataclass(frozen=True)
@@ -405,12 +418,17 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path}={value!r}: want a list of values")
         return tuple(value)
     if origin is not None and issubclass(origin, Mapping):
-        return types.MappingProxyType(dict(value))
+        return types.MappingProxyType({name: _frozen(item) for name, item in value.items()})
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{path}={value!r}: want {hint.__name__}, got {type(value).__name__}")
     return value
+
+
+def _frozen(value: Any) -> Any:
+    """JSON has lists where a config has tuples."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

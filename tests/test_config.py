@@ -17,7 +17,7 @@ STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": a
 FILES = [*STAGES.values(), own_data]
 CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
 CASES += [("pretrain", size) for size in sizes.TEXT_MODELS]
-MAX_KEYS = 105
+MAX_KEYS = 107
 FLAGS = ["train", "--config=configs/pretrain.py:tiny", "--workdir=runs/x"]
 
 

@@ -21,11 +21,12 @@ def batch_keys(before: Any, after: Any, stride: int = 1) -> dict[str, list[int]]
         return {task: sorted(keys) for task, keys in merged.items()}
     if "next" not in after:
         return None
-    waited = {(task, index) for task, index in before["waiting"]}
-    waiting = {(task, index) for task, index in after["waiting"]}
+    waited = {(task, index) for task, index, _ in before["waiting"]}
+    waiting = {(task, index) for task, index, _ in after["waiting"]}
     keys = {}
-    for task, end in after["next"].items():
-        drawn = set(range(before["next"][task], end, stride)) | {index for name, index in waited if name == task}
+    for task, (end, part) in after["next"].items():
+        drawn = set(range(before["next"][task][0], end + (stride if part else 0), stride))
+        drawn |= {index for name, index in waited if name == task}
         used = sorted(drawn - {index for name, index in waiting if name == task})
         if used:
             keys[task.lower()] = used

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +25,13 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 
 @dataclass(frozen=True)
 class TaskSource:
-    """`build(key, rng)` makes an example of thing `key`, 0 <= key < num_keys; the same arguments, the same example."""
+    """`build(key, rng)` makes examples of thing `key`, 0 <= key < num_keys; the same arguments, the same examples.
+
+    One example; or several, of a thing that is longer than a row, in order; or none, of a record that was set aside.
+    """
 
     num_keys: int
-    build: Callable[[int, np.random.Generator], Example]
+    build: Callable[[int, np.random.Generator], Example | Sequence[Example]]
 
 
 @dataclass(frozen=True)

@@ -62,12 +62,3 @@ def picture_of(materials: Materials, record: Record) -> Picture:
 
 def maybe_picture_of(materials: Materials, record: Record) -> Picture | None:
     return None if record.picture is None else picture_of(materials, record)
-
-
-def passage(text: str, room_positions: int, rng: np.random.Generator) -> str:
-    """The whole text, or of one that is too long for a row so many words from a random one on."""
-    words = text.split()
-    if len(words) <= room_positions:
-        return text
-    first = int(rng.integers(len(words) - room_positions + 1))
-    return " ".join(words[first : first + room_positions])

@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.materials import Materials, TaskSource
-from omni_jax.input_pipeline.own_media import clip_of, maybe_picture_of, passage, picture_of
+from omni_jax.input_pipeline.own_media import clip_of, maybe_picture_of, picture_of
 from omni_jax.input_pipeline.packing import Budget
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
 from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY
@@ -27,13 +27,13 @@ from omni_jax.input_pipeline.text_tasks import (
     picture_patches,
     picture_qa_example,
     see_example,
-    text_example,
+    text_examples,
     with_tag,
 )
 from omni_jax.input_pipeline.timeline import Example, Layout
 from omni_jax.types import Control
 
-Make = Callable[[Materials, Record, np.random.Generator], Example]
+Make = Callable[[Materials, Record, np.random.Generator], Example | tuple[Example, ...]]
 
 
 class Recipe(NamedTuple):
@@ -64,10 +64,11 @@ def own_source(materials: Materials, task: Task) -> TaskSource:
         )
     budget = Budget.from_config(materials.config)
 
-    def make(record: Record, rng: np.random.Generator) -> Example:
-        example = recipe.make(materials, record, rng)
-        check_room(example, budget)
-        return example
+    def make(record: Record, rng: np.random.Generator) -> Example | tuple[Example, ...]:
+        made = recipe.make(materials, record, rng)
+        for example in made if isinstance(made, tuple) else (made,):
+            check_room(example, budget)
+        return made
 
     return TaskSource(len(keys), lambda key, rng: own.usable(keys, key, rng, make))
 
@@ -91,10 +92,9 @@ def check_room(example: Example, budget: Budget) -> None:
         )
 
 
-def _text(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+def _text(materials: Materials, record: Record, rng: np.random.Generator) -> tuple[Example, ...]:
     data, codebooks = materials.config.data, materials.config.model.num_codebooks
-    text = passage(_one_text(record, rng), data.row_positions, rng)
-    return text_example(materials.tokenizer.encode(text), codebooks, data.row_positions)
+    return text_examples(materials.tokenizer.encode(_one_text(record, rng)), codebooks, data.row_positions)
 
 
 def _asr(materials: Materials, record: Record, rng: np.random.Generator) -> Example:

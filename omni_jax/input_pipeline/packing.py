@@ -1,4 +1,4 @@
-"""Rows of T positions from examples: first fit over a small waiting list, within every budget of the row and its pool.
+"""Rows of T positions from examples: the best fill from those that wait, within every budget of the row and its pool.
 
 A row never splits an example, and an example's media lie in the pool of its own row's group, so attention, convolutions
 and gathers never cross a segment.
@@ -7,7 +7,8 @@ and gathers never cross a segment.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +22,7 @@ MAX_TAG_PIECES = 4
 
 @dataclass(frozen=True)
 class Budget:
-    """What a shard's part of a batch can hold; slots, patches and segments are shared by the rows of one pool."""
+    """What a batch, or a part of it, can hold; slots, patches and segments are shared by the rows of one pool."""
 
     rows: int
     positions: int
@@ -39,7 +40,7 @@ class Budget:
     def from_config(cls, config: Config) -> Budget:
         data, group = config.data, config.data.rows_per_pool
         return cls(
-            rows=data.rows // data.shards,
+            rows=data.rows,
             positions=data.row_positions,
             rows_per_pool=group,
             slots=data.audio_slots * group,
@@ -56,9 +57,9 @@ class Budget:
     def num_pools(self) -> int:
         return self.rows // self.rows_per_pool
 
-    def of_one_pool(self) -> Budget:
-        """The same budget for the rows of a single pool."""
-        return dataclasses.replace(self, rows=self.rows_per_pool)
+    def of_rows(self, rows: int) -> Budget:
+        """The same budget for some of the rows."""
+        return dataclasses.replace(self, rows=rows)
 
     def ever_fits(self, example: Example) -> bool:
         return (
@@ -76,41 +77,63 @@ class _Pool:
     picture_segments: int = 0
 
 
-@dataclass
 class Packer:
-    """Places examples of one batch; `place` says whether there was room."""
+    """Which example lies in which row of one batch, within every budget."""
 
-    budget: Budget
-    rows: list[list[Example]] = field(default_factory=list)
+    def __init__(self, budget: Budget):
+        self.budget = budget
+        self.rows: list[list[Example]] = [[] for _ in range(budget.rows)]
+        self.free = [budget.positions] * budget.rows
+        self._pools = [_Pool() for _ in range(budget.num_pools)]
 
-    def __post_init__(self) -> None:
-        self.rows = [[] for _ in range(self.budget.rows)]
-        self._free = [self.budget.positions] * self.budget.rows
-        self._pools = [_Pool() for _ in range(self.budget.num_pools)]
+    def fits(self, example: Example, row: int) -> bool:
+        budget, pool = self.budget, self._pools[row // self.budget.rows_per_pool]
+        return (
+            example.num_positions <= self.free[row]
+            and pool.slots + example.num_slots <= budget.slots
+            and pool.patches + len(example.patches) <= budget.patches
+            and pool.audio_segments + (example.num_slots > 0) <= budget.segments
+            and pool.picture_segments + (len(example.patches) > 0) <= budget.segments
+        )
 
-    def place(self, example: Example) -> bool:
-        budget = self.budget
-        for row, free in enumerate(self._free):
-            pool = self._pools[row // budget.rows_per_pool]
-            if (
-                example.num_positions <= free
-                and pool.slots + example.num_slots <= budget.slots
-                and pool.patches + len(example.patches) <= budget.patches
-                and pool.audio_segments + (example.num_slots > 0) <= budget.segments
-                and pool.picture_segments + (len(example.patches) > 0) <= budget.segments
-            ):
-                self.rows[row].append(example)
-                self._free[row] -= example.num_positions
-                pool.slots += example.num_slots
-                pool.patches += len(example.patches)
-                pool.audio_segments += example.num_slots > 0
-                pool.picture_segments += len(example.patches) > 0
-                return True
-        return False
+    def add(self, example: Example, row: int) -> bool:
+        """Whether there was room."""
+        if not self.fits(example, row):
+            return False
+        pool = self._pools[row // self.budget.rows_per_pool]
+        self.rows[row].append(example)
+        self.free[row] -= example.num_positions
+        pool.slots += example.num_slots
+        pool.patches += len(example.patches)
+        pool.audio_segments += example.num_slots > 0
+        pool.picture_segments += len(example.patches) > 0
+        return True
 
-    @property
-    def free_positions(self) -> int:
-        return sum(self._free)
+    def fill(self, row: int, waiting: Sequence[Example]) -> set[int]:
+        """Adds to a row what fills it best; returns which of `waiting` that was. The first one goes in if it can."""
+        added = {0} if waiting and self.add(waiting[0], row) else set()
+        while True:
+            room = [i for i, example in enumerate(waiting) if i not in added and self.fits(example, row)]
+            chosen = best_fill([waiting[i].num_positions for i in room], self.free[row])
+            # Each fits alone; those that exceed the pool's media together leave room for others.
+            new = {room[i] for i in chosen if self.add(waiting[room[i]], row)}
+            added |= new
+            if not new:
+                return added
+
+
+def best_fill(sizes: Sequence[int], room: int) -> list[int]:
+    """Indices of items that add up to as much of `room` as they can; of equal sums the one with earlier items."""
+    within = (1 << (room + 1)) - 1
+    sums = [1]  # bit n of sums[i]: the last i items can add up to n
+    for size in reversed(sizes):
+        sums.append((sums[-1] | sums[-1] << size) & within)
+    left, chosen = sums[-1].bit_length() - 1, []
+    for index, size in enumerate(sizes):
+        if left >= size and sums[len(sizes) - index - 1] >> (left - size) & 1:
+            chosen.append(index)
+            left -= size
+    return chosen
 
 
 def assemble(packer: Packer, rng: np.random.Generator) -> Batch:

@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
+from omni_jax.errors import UserError
+
+STATE_VERSION = 2
+
 
 class Shard(NamedTuple):
     index: int = 0
@@ -19,7 +23,14 @@ class Shard(NamedTuple):
 
 
 def sharded_state(states: Mapping[int, Any]) -> dict[str, Any]:
-    return {"shards": {str(shard): state for shard, state in states.items()}}
+    """The state of a stream, from the states of its shards."""
+    return {"version": STATE_VERSION, "shards": {str(shard): state for shard, state in states.items()}}
+
+
+def merged_state(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The states of readers of different shards as one."""
+    shards = {shard: state for part in states for shard, state in part["shards"].items()}
+    return states[0] | {"shards": dict(sorted(shards.items(), key=lambda item: int(item[0])))}
 
 
 class ShardedDataset(grain.IterDataset):
@@ -39,19 +50,34 @@ class ShardedIterator(grain.DatasetIterator):
         self._iterators = {shard: iter(part) for shard, part in dataset.datasets.items()}
 
     def __next__(self) -> Any:
-        return _join([next(iterator) for iterator in self._iterators.values()])
+        return join([next(iterator) for iterator in self._iterators.values()])
 
     def get_state(self) -> dict[str, Any]:
         return sharded_state({shard: iterator.get_state() for shard, iterator in self._iterators.items()})
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """`state` may hold other processes' shards too."""
+        """`state` may hold other processes' shards too. Raises UserError for another layout or number of shards."""
+        if state.get("version") != STATE_VERSION:
+            raise UserError(
+                f"the checkpoint's data state has layout {state.get('version', 1)}, this version reads layout "
+                f"{STATE_VERSION}: start a new run from it with training.init_from, or resume with the version that "
+                "wrote it"
+            )
+        missing = [shard for shard in self._iterators if str(shard) not in state["shards"]]
+        if missing:
+            raise UserError(
+                f"the checkpoint's data state is of {len(state['shards'])} virtual shards and has none numbered "
+                f"{missing[0]}: resume with --config.data.shards={len(state['shards'])}"
+            )
         for shard, iterator in self._iterators.items():
             iterator.set_state(state["shards"][str(shard)])
 
 
-def _join(batches: Sequence[Any]) -> Any:
+def join(batches: Sequence[Any]) -> Any:
+    """One batch of parts, along the leading axis of every array."""
     first = batches[0]
+    if len(batches) == 1:
+        return first
     if isinstance(first, np.ndarray):
         return np.concatenate(batches)
-    return type(first)(*(_join(parts) for parts in zip(*batches, strict=True)))
+    return type(first)(*(join(parts) for parts in zip(*batches, strict=True)))

@@ -21,10 +21,14 @@ ANSWERS = ("it is {}", "that is {}", "i see {}")
 Patches = tuple[Float[np.ndarray, "P X"], Int[np.ndarray, "P 2"]]
 
 
-def text_example(pieces: Sequence[int], num_codebooks: int, max_positions: int) -> Example:
-    """BOS, the text, EOS; longer text is cut at `max_positions`, without EOS."""
-    ids = [*pieces, Control.EOS][: max_positions - 1]
-    return Layout(Task.TEXT, num_codebooks).text([Control.BOS]).text(ids, 1.0).finish()
+def text_examples(pieces: Sequence[int], num_codebooks: int, max_positions: int) -> tuple[Example, ...]:
+    """BOS, the text, EOS, in as many examples as `max_positions` makes of it.
+
+    A later part begins with the last piece of the one before, so that every piece is a target once.
+    """
+    ids = [Control.BOS, *pieces, Control.EOS]
+    parts = [ids[start : start + max_positions] for start in range(0, len(ids) - 1, max_positions - 1)]
+    return tuple(Layout(Task.TEXT, num_codebooks).text(part[:1]).text(part[1:], 1.0).finish() for part in parts)
 
 
 def caption_example(patches: Patches, caption: Sequence[int], num_codebooks: int) -> Example:
@@ -40,11 +44,11 @@ def picture_qa_example(patches: Patches, question: Sequence[int], answer: Sequen
 
 
 def text_source(materials: Materials) -> TaskSource:
-    """One line of text an example."""
+    """One line of text an example, or several where it is longer than a row."""
     lines, longest = materials.text(), materials.config.data.row_positions
 
-    def build(key: int, rng: np.random.Generator) -> Example:
-        return text_example(materials.tokenizer.encode(lines[key]), materials.config.model.num_codebooks, longest)
+    def build(key: int, rng: np.random.Generator) -> tuple[Example, ...]:
+        return text_examples(materials.tokenizer.encode(lines[key]), materials.config.model.num_codebooks, longest)
 
     return TaskSource(len(lines), build)
 

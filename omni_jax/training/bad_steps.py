@@ -53,7 +53,7 @@ class BadSteps:
             return
         record = finished._asdict() | {
             "kind": kind,
-            "examples": batch_keys(*finished.data_states, self._run.config.data.shards),
+            "examples": batch_keys(*finished.data_states, self._run.config.data.virtual_shards),
         }
         record["data_state_before"] = record.pop("data_states")[0]
         for name in ("loss", "gradient_norm"):

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from omni_jax.input_pipeline.shards import merged_state
 from omni_jax.parallel.multihost import PeerError, Votes, gather, is_first
 from omni_jax.training.bad_steps import BadSteps, TrainingError
 from omni_jax.training.goodput import Goodput
@@ -177,6 +178,4 @@ def _merged(data_state: Any) -> Any:
     """The data state of all processes: each knows only the shards that it reads."""
     if jax.process_count() == 1:
         return data_state
-    states = [json.loads(text) for text in gather("data state", json.dumps(data_state))]
-    shards = {shard: state for part in states for shard, state in part["shards"].items()}
-    return states[0] | {"shards": dict(sorted(shards.items(), key=lambda item: int(item[0])))}
+    return merged_state([json.loads(text) for text in gather("data state", json.dumps(data_state))])

@@ -42,7 +42,7 @@ def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     optimizer = omni_optimizer(config)
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
     run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
-    shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.shards)
+    shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.virtual_shards)
     loader = make_loader(config, "train", codes, workdir, shards)
     state = starting_state(run, mesh, optimizer, loader)
     train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)

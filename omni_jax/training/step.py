@@ -15,6 +15,7 @@ from omni_jax.config import Config
 from omni_jax.models import omni
 from omni_jax.parallel.process_rows import abstract_global, on_devices
 from omni_jax.parallel.sharding import batch_sharding
+from omni_jax.training.fill import fill
 from omni_jax.training.guard import guarded
 from omni_jax.training.losses import omni_loss
 from omni_jax.training.optimizer import learning_rate_schedule, trainable_mask
@@ -64,6 +65,7 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     params = balance_routers(params, expert_share, config.model.transformer.router_bias_rate)
+    metrics |= fill(batch)
     metrics["gradient_norm"] = optax.tree.norm(grads)
     metrics |= {f"gradient_norm/{part}": optax.tree.norm(values) for part, values in grads.items()}
     metrics["learning_rate"] = learning_rate_schedule(config.optimizer, config.training.steps)(state.step)

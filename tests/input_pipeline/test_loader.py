@@ -9,7 +9,7 @@ import pytest
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.batch_keys import batch_keys
-from omni_jax.input_pipeline.loader import make_codec_loader, make_loader, realised_shares
+from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import ABSENT, Modality
 
@@ -36,21 +36,7 @@ def assert_same(first, second):
 
 @pytest.fixture
 def everything(config):
-    return with_data(config, tasks=ALL_TASKS)
-
-
-def test_resume_is_bit_identical(everything, codes):
-    loader = make_loader(everything, "train", codes)
-    for _ in range(3):
-        next(loader)
-    state = json.loads(json.dumps(loader.get_state()))
-    expected = [next(loader) for _ in range(3)]
-    loader.close()
-    resumed = make_loader(everything, "train", codes)
-    resumed.set_state(state)
-    for batch in expected:
-        assert_same(batch, next(resumed))
-    resumed.close()
+    return with_data(config, tasks=ALL_TASKS, patches=256)
 
 
 def test_state_is_of_the_last_batch_handed_out(everything, codes):
@@ -71,15 +57,15 @@ def test_shares_of_positions_are_the_configured_ones(everything, codes):
     shares = counts[1:] / counts[1:].sum()
     for name, share in ALL_TASKS.items():
         assert shares[Task[name.upper()] - 1] == pytest.approx(share, abs=SHARE_TOLERANCE)
-        assert realised_shares(loader.get_state())[name] == pytest.approx(share, abs=SHARE_TOLERANCE)
     loader.close()
 
 
-def test_rows_are_filled(everything, codes):
-    loader = make_loader(everything, "train", codes)
-    filled = np.mean([np.mean(next(loader).timeline.segment_ids > 0) for _ in range(5)])
+@pytest.mark.parametrize("shards", [1, 4])
+def test_rows_are_filled(everything, codes, shards):
+    loader = make_loader(with_data(everything, shards=shards), "train", codes)
+    filled = np.mean([np.mean(next(loader).timeline.segment_ids > 0) for _ in range(8)])
     loader.close()
-    assert filled > 0.8
+    assert filled > 0.97
 
 
 @pytest.mark.parametrize("rows_per_pool", [1, 2])
@@ -101,7 +87,7 @@ def test_media_never_cross_a_segment(everything, codes, rows_per_pool):
 
 
 def test_padding_is_neither_carried_nor_a_target(everything, codes):
-    loader = make_loader(everything, "train", codes)
+    loader = make_loader(with_data(everything, max_segments=1), "train", codes)
     timeline, _, speech_index, task = next(loader)
     loader.close()
     padding = timeline.segment_ids == 0
@@ -175,13 +161,7 @@ def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):
         batches = [list(leaves(next(part))) for part in parts]
         for found, expected in zip(zip(*batches, strict=True), leaves(next(whole)), strict=True):
             np.testing.assert_array_equal(np.concatenate(found), expected)
-    merged = parts[0].get_state()["shards"] | parts[1].get_state()["shards"]
-    assert merged == whole.get_state()["shards"]
     keys = batch_keys(before, whole.get_state(), stride=4)
     assert keys["text"] == sorted(set(keys["text"])) and keys.keys() <= ALL_TASKS.keys()
-    resumed = make_loader(config, "train", codes, shards=(3,))
-    resumed.set_state({"shards": merged})
-    last_row = next(leaves(next(whole)))[-1:]
-    np.testing.assert_array_equal(next(leaves(next(resumed))), last_row)
-    for loader in (whole, *parts, resumed):
+    for loader in (whole, *parts):
         loader.close()

@@ -10,7 +10,7 @@ import pytest
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.corpus import Span, SpeechClip
 from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
-from omni_jax.input_pipeline.own_media import cut_between_words, passage
+from omni_jax.input_pipeline.own_media import cut_between_words
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause
 from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY, Keys, OwnSources
 from omni_jax.input_pipeline.records import DataError, Quarantine
@@ -243,13 +243,6 @@ def test_long_speech_is_cut_between_words():
         assert cut.samples[0] == samples[first * 500 * 16] and cut.words[0].start_ms == 0
     untimed = dataclasses.replace(clip, words=())
     assert cut_between_words(untimed, 3_000, np.random.default_rng(0)) is untimed
-
-
-def test_long_text_gives_a_passage():
-    text = " ".join(map(str, range(100)))
-    assert passage(text, 100, np.random.default_rng(0)) == text
-    words = passage(text, 10, np.random.default_rng(0)).split()
-    assert len(words) == 10 and int(words[9]) == int(words[0]) + 9
 
 
 def test_bad_records_carry_their_cause():

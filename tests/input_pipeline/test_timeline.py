@@ -72,9 +72,13 @@ def test_a_picture_takes_one_step_of_time():
     np.testing.assert_array_equal(example.fields["text_weight"], [0, 0, 0, 1, 1, 1, 0])
 
 
-def test_text_is_cut_to_the_row():
-    example = text_tasks.text_example(range(20, 60), Q, max_positions=8)
-    assert example.num_positions == 8 and Control.EOS not in example.fields["text"]
+def test_long_text_goes_on_in_the_next_row():
+    parts = text_tasks.text_examples(range(20, 60), Q, max_positions=8)
+    assert [part.num_positions for part in parts] == [8] * 5 + [7]
+    targets = [part.fields["text_target"][part.fields["text_weight"] > 0] for part in parts]
+    assert np.concatenate(targets).tolist() == [*range(20, 60), Control.EOS]
+    (whole,) = text_tasks.text_examples(range(20, 24), Q, max_positions=8)
+    assert whole.fields["text"].tolist() == [Control.BOS, 20, 21, 22, 23, Control.EOS]
 
 
 def turn(words, end_frame, num_frames=14, stop_frame=None):

@@ -1,0 +1,77 @@
+"""The endless, shuffled examples of one task, of which each virtual shard takes every so-many-th key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from omni_jax.errors import UserError
+from omni_jax.input_pipeline.materials import TaskSource
+from omni_jax.input_pipeline.shards import Shard
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.input_pipeline.timeline import Example
+
+SHORTEST_SHUFFLE = 1024
+MAX_UNUSABLE = 1000  # keys in a row
+
+
+class Place(NamedTuple):
+    """Where an example comes from: the `part`-th example of the `index`-th key of the endless order."""
+
+    index: int
+    part: int = 0
+
+
+def task_dataset(source: TaskSource, task: Task, seed: int) -> grain.MapDataset:
+    """What `source.build` makes of each key, in the endless order of a seed. Raises UserError for an empty source."""
+    if source.num_keys == 0:
+        raise UserError(
+            f"no data for task {task.name.lower()}: its clips are longer than data.row_positions or data.audio_slots "
+            "allow, or the corpus has none; raise these, or take the task out of data.tasks"
+        )
+    # Tasks must not share their random numbers; shuffle and random_map take 32-bit seeds.
+    task_seed = int(np.random.SeedSequence([seed, task]).generate_state(1)[0])
+    return shuffled_keys(source.num_keys, task_seed).random_map(source.build, seed=task_seed)
+
+
+def shuffled_keys(num_keys: int, seed: int) -> grain.MapDataset:
+    """Endless shuffled keys; a few of them are shuffled as several epochs at once."""
+    # grain's permutation walks through at least 2**16 numbers to find one in range: 4 ms for a range of 3.
+    epochs = max(1, SHORTEST_SHUFFLE // num_keys)
+    return grain.MapDataset.range(num_keys).repeat(epochs).shuffle(seed=seed).repeat()
+
+
+class TaskStream:
+    """One shard's examples of one task. `next_place` is the whole state."""
+
+    def __init__(self, dataset: grain.MapDataset, task: Task, shard: Shard):
+        self._dataset, self._task, self._shard = dataset, task, shard
+        self.next_place = Place(shard.index)
+        self._last: tuple[int, Sequence[Example]] | None = None
+
+    def draw(self) -> tuple[Place, Example]:
+        """The next example and its place. Raises UserError where nothing can be used any more."""
+        for _ in range(MAX_UNUSABLE):
+            place = self.next_place
+            parts = self._parts(place.index)
+            more = place.part + 1 < len(parts)
+            self.next_place = place._replace(part=place.part + 1) if more else Place(place.index + self._shard.count)
+            if place.part < len(parts):
+                return place, parts[place.part]
+        raise UserError(
+            f"task {self._task.name.lower()}: {MAX_UNUSABLE} examples in a row cannot be used: see quarantine.jsonl "
+            "in the workdir, and take the task out of data.tasks or build its corpus again"
+        )
+
+    def again(self, place: Place) -> Example:
+        """The example that `draw` has given with this place."""
+        return self._parts(place.index)[place.part]
+
+    def _parts(self, index: int) -> Sequence[Example]:
+        if self._last is None or self._last[0] != index:
+            made = self._dataset[index]
+            self._last = (index, (made,) if isinstance(made, Example) else made)
+        return self._last[1]
