@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +63,15 @@ def test_parquet_is_read_through_a_file_system(addresses):
     assert one == (text_of(6),)
     with pytest.raises(UserError, match="cannot be listed"):
         open_reader("mine", "parquet:file:///nowhere/at/all")
+
+
+@pytest.mark.parametrize("where", ["{}", "file://{}"])
+def test_parquet_without_pyarrow_says_what_to_install(addresses, monkeypatch, where):
+    for module in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match="pip install pyarrow"):
+        open_reader("mine", "parquet:" + where.format(addresses["parquet"].removeprefix("parquet:")))
 
 
 def test_a_folder_may_hold_all_kinds(addresses):

@@ -32,6 +32,8 @@ class ParquetReader:
         for shard in shards:
             try:
                 metadata, columns = _footer(shard)
+            except UserError:
+                raise
             except (OSError, ValueError) as error:
                 cause = Cause.MISSING_SHARD if isinstance(error, FileNotFoundError) else Cause.CUT_SHARD
                 self.lost.append(Lost(shard, cause, f"no whole Parquet file: {error}", 0))
