@@ -19,7 +19,7 @@ from omni_jax.input_pipeline.packing import Budget
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
 from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY
 from omni_jax.input_pipeline.speech_sources import asr_of, frame_asr_of, hear_of
-from omni_jax.input_pipeline.speech_tasks import draw_tts_delay, frame_tts_example, tts_example
+from omni_jax.input_pipeline.speech_tasks import draw_tts_delay, end_frame, frame_tts_example, tts_example
 from omni_jax.input_pipeline.spoken_qa import spoken_qa_example, written_qa_example
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import (
@@ -120,6 +120,8 @@ def _frame_tts(materials: Materials, record: Record, rng: np.random.Generator) -
     if not record.words:
         raise BadRecord(Cause.SCHEMA, "it has no times of words")
     codes, silence = _codes(materials, record), materials.speech_codes.silence
+    if end_frame(record.words) > len(codes):
+        raise BadRecord(Cause.SCHEMA, f"its words end in frame {end_frame(record.words)}, its codes in {len(codes)}")
     delay = draw_tts_delay(rng)
     acoustic_delay = materials.config.model.acoustic_delay
     return frame_tts_example(record.words, codes, silence, delay, acoustic_delay, materials.tokenizer)

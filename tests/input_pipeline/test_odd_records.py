@@ -1,0 +1,81 @@
+"""Odd records: every task makes an example of them that fits a row, or says what is wrong with them."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from omni_jax.input_pipeline.codes import CodeCache
+from omni_jax.input_pipeline.corpus import Span
+from omni_jax.input_pipeline.materials import load_materials
+from omni_jax.input_pipeline.own_tasks import RECIPES, check_room
+from omni_jax.input_pipeline.packing import Budget, Packer, assemble
+from omni_jax.input_pipeline.readers.record import BadRecord, Record
+
+from .test_loader import with_data
+
+ROUNDS = 40
+
+
+def sound(samples, rate_hz=16_000):
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.asarray(samples, np.float32), rate_hz, format="WAV")
+    return encoded.getvalue()
+
+
+def tone(count, level=0.3):
+    return level * np.sin(np.arange(count) / 3)
+
+
+def image(width, height, mode):
+    encoded = io.BytesIO()
+    Image.new(mode, (width, height)).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+AUDIO = [
+    *(sound(tone(count)) for count in (1, 10, 159, 400, 1_279, 1_280, 16_000, 144_000)),
+    sound(np.eye(1, 16_000, 8_000)[0]), sound(tone(16_000, 1e-3)), sound(tone(4_000), 8_000), sound(tone(24_000), 48_000)
+]  # fmt: skip
+PICTURES = [image(*shape) for shape in ((1, 1, "RGB"), (2000, 2, "L"), (2, 900, "RGBA"), (64, 64, "P"), (64, 64, "1"))]
+TEXTS = ["a", "!!!", "привет", "", "x" * 5_000, " ".join(["word"] * 3_000), "\x00", "\u2028a", "<s>", "🙂"]
+WORDS = [
+    (), (Span("a", 0, 0),), (Span("a", 0, 10), Span("b", 10, 10)), (Span("!", 0, 100),), (Span("a", 500, 900),),
+    (Span("a", 0, 100), Span("b", 99_000, 99_500)), tuple(Span("w", 50 * n, 50 * n + 40) for n in range(200)),
+    (Span("", 0, 100),),
+]  # fmt: skip
+
+
+def odd_record(rng):
+    def pick(values):
+        return values[rng.integers(len(values))]
+
+    codes = None if rng.random() < 0.3 else rng.integers(0, 64, (int(rng.integers(1, 60)), 4)).astype(np.int32)
+    turns = tuple(Record("turn", (pick(TEXTS),), role=pick(["user", "assistant", "?"])) for _ in range(rng.integers(3)))
+    texts = tuple(pick(TEXTS) for _ in range(rng.integers(3)))
+    return Record("odd", texts, pick(AUDIO), pick(PICTURES), pick(TEXTS), pick(TEXTS), "", pick(WORDS), codes, turns)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_record_becomes_an_example_or_is_bad(config, split):
+    codes = CodeCache("0" * 64, np.zeros(4, np.int32), {}, {})
+    config = with_data(config, sources={"odd": "folder:nowhere"}, patches=256)
+    materials, budget = load_materials(config, split, codes), Budget.from_config(config)
+    rng, made = np.random.default_rng(0), dict.fromkeys(RECIPES, 0)
+    for number in range(ROUNDS):
+        record = odd_record(rng)
+        for task, recipe in RECIPES.items():
+            try:
+                example = recipe.make(materials, record, np.random.default_rng(number))
+                check_room(example, budget)
+            except BadRecord as error:
+                assert len(str(error)) > 8
+                continue
+            packer = Packer(budget)
+            assert packer.place(example)
+            batch = assemble(packer, np.random.default_rng(0))
+            assert np.isfinite(batch.media.mel).all() and batch.timeline.text.max() < config.model.vocab_size
+            made[task] += 1
+    assert min(made.values()) > 0
