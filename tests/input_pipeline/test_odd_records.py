@@ -37,7 +37,8 @@ def image(width, height, mode):
 
 AUDIO = [
     *(sound(tone(count)) for count in (1, 10, 159, 400, 1_279, 1_280, 16_000, 144_000)),
-    sound(np.eye(1, 16_000, 8_000)[0]), sound(tone(16_000, 1e-3)), sound(tone(4_000), 8_000), sound(tone(24_000), 48_000)
+    sound(np.eye(1, 16_000, 8_000)[0]), sound(tone(16_000, 1e-3)),
+    sound(tone(4_000), 8_000), sound(tone(24_000), 48_000),
 ]  # fmt: skip
 PICTURES = [image(*shape) for shape in ((1, 1, "RGB"), (2000, 2, "L"), (2, 900, "RGBA"), (64, 64, "P"), (64, 64, "1"))]
 TEXTS = ["a", "!!!", "привет", "", "x" * 5_000, " ".join(["word"] * 3_000), "\x00", "\u2028a", "<s>", "🙂"]
