@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 # All of requirements-min.in that jax, flax, optax and ml_collections do not bring.
 ABSENT = [
     *("grain", "array_record", "threadpoolctl", "sentencepiece", "soundfile", "soxr", "PIL", "safetensors"),
-    *("jaxtyping", "beartype", "matplotlib", "jinja2", "jiwer"),
+    *("jaxtyping", "beartype", "matplotlib", "jinja2", "jiwer", "flatbuffers"),
 ]
 
 

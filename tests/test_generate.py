@@ -96,6 +96,17 @@ def test_export_answers_the_same(workdir, exported, question, tmp_path):
     assert a == b != c
 
 
+@pytest.mark.parametrize("flags", [["--dtype=bfloat16"], ["--dtype=int8"], ["--format=orbax"]], ids=str)
+def test_every_stored_form_talks(flags, workdir, exported, question, tmp_path):
+    """Orbax holds the same weights and says the same; rounded ones of a random model may say something else."""
+    export.main([f"--workdir={workdir}", f"--out={tmp_path / 'export'}", *flags])
+    _generate(tmp_path / "export", question, tmp_path / "answer.wav")
+    assert soundfile.read(tmp_path / "answer.wav")[0].any()
+    if "--format=orbax" in flags:
+        _generate(exported, question, tmp_path / "expected.wav")
+        assert (tmp_path / "answer.wav").read_bytes() == (tmp_path / "expected.wav").read_bytes()
+
+
 def test_bundles_are_equal(workdir, exported):
     trained, loaded = load_bundle(workdir), load_bundle(exported)
     assert (trained.config, trained.step, trained.tokenizer_model) == (loaded.config, 12, loaded.tokenizer_model)

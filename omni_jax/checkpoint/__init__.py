@@ -3,7 +3,7 @@
 from omni_jax.checkpoint.checkpointer import Checkpointer, NoRoomError, Restored
 from omni_jax.checkpoint.digest import params_sha256
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
-from omni_jax.checkpoint.parameters import save_params
+from omni_jax.checkpoint.parameters import read_tree, save_params, write_tree
 from omni_jax.checkpoint.restore import load_codec, load_manifest, load_params
 
 __all__ = [
@@ -16,5 +16,7 @@ __all__ = [
     "load_manifest",
     "load_params",
     "params_sha256",
+    "read_tree",
     "save_params",
+    "write_tree",
 ]

@@ -1,11 +1,13 @@
-"""Parameters without an optimizer: what imported and assembled models are before anything is trained."""
+"""Parameters without an optimizer: what imported and assembled models are at first, and exported ones at last."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
+from jax.sharding import Sharding, SingleDeviceSharding
 
 from omni_jax.checkpoint.directory import checkpoint_directory
 from omni_jax.checkpoint.integrity import write_commit, write_hashes
@@ -29,3 +31,18 @@ def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: 
         writer.save(path, args=ocp.args.Composite(**items))
     write_hashes(path, process=0, num_processes=1)
     write_commit(path, num_processes=1, facts={"step": 0})
+
+
+def write_tree(directory: Path, tree: Any) -> None:
+    """Writes a nested dict of arrays as it lies on the devices; any Orbax reads it."""
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+        writer.save(directory, args=ocp.args.StandardSave(tree))
+
+
+def read_tree(directory: Path, sharding: Sharding | None = None) -> Any:
+    """The nested dict, with every array placed by `sharding`; by default on the first device."""
+    placed = sharding or SingleDeviceSharding(jax.local_devices()[0])
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        saved = reader.metadata(directory).item_metadata
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), saved.tree)
+        return reader.restore(directory, args=ocp.args.StandardRestore(abstract))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from jax.sharding import Sharding, SingleDeviceSharding
+from jax.sharding import Sharding
 
 from omni_jax.checkpoint.digest import params_sha256
 from omni_jax.checkpoint.directory import newest_whole
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
+from omni_jax.checkpoint.parameters import read_tree
 from omni_jax.config import Config
 
 
@@ -21,12 +21,7 @@ def load_params(workdir: str | Path, sharding: Sharding | None = None) -> tuple[
     `sharding`: where every array is placed; by default the first device. Raises CheckpointError when there is none.
     """
     path = newest_whole(workdir, ("params", "extra"))
-    placed = sharding or SingleDeviceSharding(jax.local_devices()[0])
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        saved = reader.metadata(path / "params").item_metadata
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), saved.tree)
-        params = reader.restore(path / "params", args=ocp.args.StandardRestore(abstract))
-    return _read_manifest(path).config, params
+    return _read_manifest(path).config, read_tree(path / "params", sharding)
 
 
 def load_manifest(workdir: str | Path) -> Manifest:

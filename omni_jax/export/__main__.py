@@ -1,62 +1,84 @@
-"""Writes a trained model as a directory that needs no training code to load: safetensors, config, tokenizer, manifest.
+"""Writes a trained model as a directory for other people's servers, or for safe keeping.
 
-python -m omni_jax.export --workdir=runs/quickstart --out=exported [--format=stablehlo]
+python -m omni_jax.export --workdir=runs/quickstart --out=exported [--format=stablehlo] [--dtype=bfloat16]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from functools import partial
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from omni_jax.errors import UserError, run_main
-from omni_jax.export.bundle import Bundle, load_bundle
-from omni_jax.export.directory import write_export
+from omni_jax.export.archive import Bundle, describe, write_archive, write_companions
+from omni_jax.export.bundle import load_bundle
+from omni_jax.export.directory import whole_or_absent
+from omni_jax.export.precision import DTYPES
 from omni_jax.export.programs import write_programs
+from omni_jax.export.sharded import write_sharded
+from omni_jax.models import omni
 from omni_jax.models.omni_streaming import Sampling
+from omni_jax.parallel.mesh import parse_mesh
 from omni_jax.streaming.tick import TickConfig, Weights
+
+FORMATS = {
+    "safetensors": "the archive: python -m omni_jax.generate and evaluate load it",
+    "stablehlo": "the archive, with the streaming functions as programs and a loader that needs jax and flatbuffers",
+    "orbax": "parameters for JAX servers, laid out over --mesh",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    flags = _parse(arguments)
+    bundle = load_bundle(flags.workdir)
+    if flags.license:
+        bundle = dataclasses.replace(bundle, license=flags.license)
+    weights = bundle.stored(flags.dtype)
+    with whole_or_absent(flags.out) as directory:
+        _write(directory, bundle, weights, flags)
+    for path in sorted(Path(flags.out).iterdir()):
+        print(f"{_bytes(path) / 1e6:9.3f} MB  {path}")
+    print(f"talk to it: python -m omni_jax.generate --workdir={flags.out} --audio=question.wav --out=answer.wav")
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m omni_jax.export", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--workdir", required=True, help="a run's workdir (with duplex/ and codec/ in it) or one stage's"
+        "--workdir", required=True, help="a run's workdir (with duplex/ and codec/ in it), one stage's, or an export"
     )
     parser.add_argument("--out", required=True, help="directory to make")
-    parser.add_argument(
-        "--format",
-        default="safetensors",
-        choices=("safetensors", "stablehlo"),
-        help="stablehlo adds the streaming functions as programs and a loader that needs jax alone",
-    )
+    formats = "; ".join(f"{name}: {meaning}" for name, meaning in FORMATS.items())
+    parser.add_argument("--format", default="safetensors", choices=FORMATS, help=formats)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES, help="of the model's stored weights")
+    parser.add_argument("--license", default="", help="of the weights, for the manifest: an SPDX identifier")
+    parser.add_argument("--mesh", default="", help="orbax: axes as in tensor=4,expert=2; by default one device")
     parser.add_argument("--rows", type=int, default=1, help="stablehlo: calls that run together")
     parser.add_argument("--text_temperature", type=float, default=0.0, help="stablehlo: 0 is greedy")
     parser.add_argument("--audio_temperature", type=float, default=0.7, help="stablehlo: 0 is greedy")
     flags = parser.parse_args(arguments)
     if flags.rows < 1:
         raise UserError(f"--rows={flags.rows}: want at least 1")
-    bundle = load_bundle(flags.workdir)
-    directory = write_export(
-        flags.out,
-        bundle.config,
-        bundle.params,
-        bundle.codec_params,
-        bundle.tokenizer_model,
-        bundle.step,
-        _programs(bundle, flags) if flags.format == "stablehlo" else None,
-    )
-    for path in sorted(directory.iterdir()):
-        print(f"{path.stat().st_size / 1e6:9.3f} MB  {path}")
-    print(f"talk to it: python -m omni_jax.generate --workdir={flags.out} --audio=question.wav --out=answer.wav")
-    return 0
+    return flags
 
 
-def _programs(bundle: Bundle, flags: argparse.Namespace) -> Callable[[Path], None]:
-    sampling = Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature)
-    config = TickConfig(bundle.config.model, bundle.config.codec, sampling)
-    weights = Weights(bundle.params, bundle.codec_params)
-    return partial(write_programs, config=config, weights=weights, rows=flags.rows)
+def _write(directory: Path, bundle: Bundle, weights: Weights, flags: argparse.Namespace) -> None:
+    if flags.format == "orbax":
+        axes = omni.param_axes(bundle.config.model)
+        write_sharded(directory, weights, axes, parse_mesh(flags.mesh, fsdp=1))
+        write_companions(directory, bundle)
+    else:
+        write_archive(directory, bundle, weights)
+    if flags.format == "stablehlo":
+        sampling = Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature)
+        config = TickConfig(bundle.config.model, bundle.config.codec, sampling)
+        write_programs(directory, config, weights, flags.rows)
+    describe(directory, bundle, weights)
+
+
+def _bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
 
 
 if __name__ == "__main__":

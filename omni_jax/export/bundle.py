@@ -1,39 +1,18 @@
-"""A trained model with all that it needs to run: weights, codec, tokenizer; from a run's workdir or an export."""
+"""Loads a trained model with all that it needs to run, from a run's workdir or an export."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import sentencepiece
 
 from omni_jax.checkpoint import load_codec, load_manifest, load_params
-from omni_jax.config import CodecConfig, Config
+from omni_jax.config import Config
 from omni_jax.errors import UserError
-from omni_jax.export.directory import read_export
+from omni_jax.export.archive import Bundle, read_archive
+from omni_jax.export.data_card import data_card
 from omni_jax.export.manifest import MANIFEST
 
 FINAL_STAGE = "duplex"
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """`params` and `codec_params` are nested dicts of arrays."""
-
-    config: Config
-    params: Any
-    codec_params: Any
-    tokenizer_model: bytes  # SentencePiece model
-    step: int
-
-    @property
-    def codec_config(self) -> CodecConfig:
-        return self.config.codec
-
-    def vocabulary(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer_model)
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -45,7 +24,7 @@ def load_bundle(path: str | Path) -> Bundle:
     if not path.is_dir():
         raise UserError(f"{path}: no such directory: train first (make quickstart) or check --workdir")
     if (path / MANIFEST).exists():
-        return Bundle(*read_export(path))
+        return read_archive(path)
     stage = path / FINAL_STAGE if (path / FINAL_STAGE).is_dir() else path
     if not (stage / "checkpoints").is_dir():
         raise UserError(
@@ -56,7 +35,7 @@ def load_bundle(path: str | Path) -> Bundle:
     config, params = load_params(stage)
     codec_config, codec_params = load_codec(_codec_workdir(path, stage, config), manifest.codec_sha256)
     config = dataclasses.replace(config, codec=codec_config.codec)
-    return Bundle(config, params, codec_params, _read_tokenizer(config), manifest.step)
+    return Bundle(config, params, codec_params, _read_tokenizer(config), manifest.step, data_card(config))
 
 
 def _codec_workdir(path: Path, stage: Path, config: Config) -> Path:

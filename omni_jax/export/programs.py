@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from jax import export
 from jaxtyping import Array, Float, Int
 
 from omni_jax.export import standalone
+from omni_jax.export.components import Program, component_programs
+from omni_jax.export.precision import unpack
 from omni_jax.models import omni_streaming
 from omni_jax.models.binding import bind
 from omni_jax.models.language import LanguageModel
@@ -32,23 +34,20 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 _TEXT_POSITIONS = 128
 
 
-class Program(NamedTuple):
-    """`function(**inputs)` returns a dict; `inputs` are pytrees of abstract arrays by name."""
-
-    function: Callable[..., dict[str, Any]]
-    inputs: dict[str, Any]
-
-
 def streaming_programs(config: TickConfig, weights: Weights, rows: int) -> dict[str, Program]:
-    """start, start_with_picture, frame and text for `rows` calls at a time; arrays or ShapeDtypeStructs as weights."""
+    """start, start_with_picture and frame for `rows` calls at a time; text and the components for any number.
+
+    `weights`: as they are stored, arrays or ShapeDtypeStructs; the programs compute with them in float32.
+    """
     side, slots = config.model.vision.image_size, prefix_slots(config.model)
     abstract = partial(jax.tree.map, lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
-    known = abstract(weights._asdict())
+    weights = abstract(weights)
+    known = weights._asdict()
     seed = jax.ShapeDtypeStruct((), jnp.int32)
 
     def start(model: Any, codec: Any, seed: Int[Array, ""], picture: Float[Array, "B H W 3"] | None = None) -> dict:
-        parts = Weights(model, codec)
-        state = init_tick(config, parts, rows, CACHE_FRAMES, slots, jax.random.key(seed))
+        model = unpack(model)
+        state = init_tick(config, Weights(model, codec), rows, CACHE_FRAMES, slots, jax.random.key(seed))
         prefix = prefix_batch(config.model, [None if picture is None else np.zeros((side, side, 3))] * rows)
         if picture is not None:
             prefix = prefix._replace(media=prefix.media._replace(patches=_patches(picture, prefix.media)))
@@ -57,23 +56,24 @@ def streaming_programs(config: TickConfig, weights: Weights, rows: int) -> dict[
 
     def frame(model: Any, codec: Any, state: TickState, samples: Array, exec_mask: Array) -> dict:
         state = state._replace(key=jax.random.wrap_key_data(state.key))
-        state, output = tick(config, Weights(model, codec), state, samples, exec_mask)
+        state, output = tick(config, Weights(unpack(model), codec), state, samples, exec_mask)
         return {"state": _with_key_data(state), **output._asdict()}
 
     def text(model: Any, tokens: Int[Array, "B T"]) -> dict:
-        return {"logits": bind(LanguageModel, config.model, model)(tokens)}
+        return {"logits": bind(LanguageModel, config.model, unpack(model))(tokens)}
 
     state = jax.eval_shape(start, **known, seed=seed)["state"]
     picture = jax.ShapeDtypeStruct((rows, side, side, 3), jnp.float32)
     samples = jax.ShapeDtypeStruct((rows, FRAME_LISTEN_SAMPLES), jnp.float32)
     mask = jax.ShapeDtypeStruct((rows,), jnp.bool_)
-    tokens = jax.ShapeDtypeStruct((rows, _TEXT_POSITIONS), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((*export.symbolic_shape("rows"), _TEXT_POSITIONS), jnp.int32)
     language = {"model": {name: known["model"][name] for name in _language_names(known["model"])}}
     return {
         "start": Program(start, {**known, "seed": seed}),
         "start_with_picture": Program(start, {**known, "seed": seed, "picture": picture}),
         "frame": Program(frame, {**known, "state": state, "samples": samples, "exec_mask": mask}),
         "text": Program(text, {**language, "tokens": tokens}),
+        **component_programs(config, weights),
     }
 
 
@@ -86,7 +86,7 @@ def write_programs(
         exported, outputs = _export(program, platforms)
         (directory / f"{name}.stablehlo").write_bytes(exported.serialize())
         leaves = jax.tree.leaves(program.inputs)
-        inputs = [[path, list(leaf.shape), str(leaf.dtype)] for path, leaf in zip(_names(program.inputs), leaves)]
+        inputs = [[path, _shape(leaf), str(leaf.dtype)] for path, leaf in zip(tree_names(program.inputs), leaves)]
         table[name] = {"inputs": inputs, "outputs": outputs}
     facts = {"jax": jax.__version__, "platforms": list(platforms), "rows": rows, "programs": table}
     (directory / PROGRAMS).write_text(json.dumps(facts, indent=1) + "\n")
@@ -101,11 +101,16 @@ def _export(program: Program, platforms: Sequence[str]) -> tuple[export.Exported
         return tuple(jax.tree.leaves(program.function(**jax.tree.unflatten(structure, leaves))))
 
     exported = export.export(jax.jit(flat), platforms=list(platforms))(*leaves)
-    return exported, _names(jax.eval_shape(program.function, **program.inputs))
+    return exported, tree_names(jax.eval_shape(program.function, **program.inputs))
 
 
-def _names(tree: Any) -> list[str]:
+def tree_names(tree: Any) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def _shape(leaf: Any) -> list[int | str]:
+    """Sizes, and the names of symbolic ones."""
+    return [size if isinstance(size, int) else str(size) for size in leaf.shape]
 
 
 def _with_key_data(state: TickState) -> TickState:

@@ -1,4 +1,4 @@
-"""Runs exported StableHLO programs with jax and NumPy alone. Copied into every export as load.py.
+"""Runs exported StableHLO programs with jax and flatbuffers alone. Copied into every export as load.py.
 
 from load import Model
 model = Model("exported")
@@ -15,7 +15,7 @@ import ml_dtypes  # a part of every jax
 import numpy as np
 from jax import export
 
-DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I32": np.int32, "U32": np.uint32}
+DTYPES = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "I8": np.int8, "I32": np.int32}
 
 
 class Model:
@@ -52,7 +52,7 @@ class Model:
         arrays = []
         for key, shape, dtype in self.table[name]["inputs"]:
             array = self.weights[key] if key in self.weights else inputs[key]
-            if np.shape(array) != tuple(shape):
+            if len(shape) != np.ndim(array) or any(a != b for a, b in zip(np.shape(array), shape) if b != "rows"):
                 raise ValueError(f"{name}: {key} has shape {np.shape(array)}, want {tuple(shape)}")
             arrays.append(jax.numpy.asarray(array, dtype))
         return dict(zip(self.table[name]["outputs"], self._compiled[name](*arrays)))

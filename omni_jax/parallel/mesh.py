@@ -9,9 +9,21 @@ import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from omni_jax.config import Config, ConfigError, MeshConfig
+from omni_jax.config import Config, ConfigError, MeshConfig, from_dict
+from omni_jax.errors import UserError
 
 AXES = ("data", "fsdp", "expert", "context", "tensor")
+
+
+def parse_mesh(text: str, **default: int) -> MeshConfig:
+    """`fsdp=4,tensor=2` as a mesh; `default` has the axes that are not named. Raises UserError."""
+    try:
+        sizes = dict(part.split("=") for part in text.split(",") if part)
+        return from_dict(MeshConfig, default | {name: int(size) for name, size in sizes.items()})
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--mesh={text}: want axes with sizes, as in fsdp=4,tensor=2") from None
 
 
 def mesh_shape(cfg: MeshConfig, num_devices: int) -> tuple[int, ...]:

@@ -11,9 +11,8 @@ import argparse
 from collections.abc import Sequence
 
 from omni_jax.checkpoint import load_params
-from omni_jax.config import MeshConfig, from_dict
-from omni_jax.errors import UserError, run_main
-from omni_jax.parallel.mesh import make_mesh
+from omni_jax.errors import run_main
+from omni_jax.parallel.mesh import make_mesh, parse_mesh
 from omni_jax.pretrained.assembling import assemble
 from omni_jax.pretrained.exporting import export_text_model
 from omni_jax.pretrained.families import TEXT_FAMILIES
@@ -55,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(flags: argparse.Namespace) -> int:
-    mesh = make_mesh(_mesh(flags.mesh))
+    mesh = make_mesh(parse_mesh(flags.mesh))
     report = import_text_model(flags.directory, flags.out, mesh, flags.dtype, flags.ignore)
     print("\n".join(report.lines()))
     print(f"take parts of it: --config.training.init_from='transformer/*={flags.out}'")
@@ -64,7 +63,7 @@ def _import(flags: argparse.Namespace) -> int:
 
 def _assemble(flags: argparse.Namespace) -> int:
     config, *_ = parse_flags(["assemble", f"--config={flags.config}", f"--workdir={flags.out}"])
-    assemble(config, flags.text, flags.out, make_mesh(_mesh(flags.mesh)), flags.ignore)
+    assemble(config, flags.text, flags.out, make_mesh(parse_mesh(flags.mesh)), flags.ignore)
     stage = flags.config.partition(":")[0]
     print(f"start from it: --config={stage}:{flags.out}/{MODEL} --config.training.init_from={flags.out}")
     return 0
@@ -76,17 +75,6 @@ def _export(flags: argparse.Namespace) -> int:
     for path in sorted(directory.iterdir()):
         print(f"{path.stat().st_size / 1e6:9.3f} MB  {path}")
     return 0
-
-
-def _mesh(text: str) -> MeshConfig:
-    """`fsdp=4,tensor=2` as a mesh. Raises UserError."""
-    try:
-        sizes = dict(part.split("=") for part in text.split(",") if part)
-        return from_dict(MeshConfig, {name: int(size) for name, size in sizes.items()})
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"--mesh={text}: want axes with sizes, as in fsdp=4,tensor=2") from None
 
 
 if __name__ == "__main__":
