@@ -23,7 +23,7 @@ TASKS = {
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py."""
-    tiny = size == "tiny"
+    tiny, small = size == "tiny", size == "small"
     return omni_config(
         "duplex",
         size,
@@ -31,8 +31,9 @@ def get_config(size: str = "tiny") -> ConfigDict:
             tasks=TASKS,
             row_positions=256 if tiny else 2_048,
             rows=4 if tiny else 32,
-            audio_slots=224 if tiny else 2_048,
-            patches=256 if tiny else 2_048,
+            # At `small` a tenth more than the mixture asks for; patches in whole pictures.
+            audio_slots=224 if tiny else 1_264 if small else 2_048,
+            patches=256 if tiny else 2_304 if small else 2_048,
             speech_positions=64 if tiny else 512,
             max_segments=8 if tiny else 24,
         ),

@@ -15,7 +15,7 @@ from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingCon
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: tiny or small."""
-    tiny = size == "tiny"
+    tiny, small = size == "tiny", size == "small"
     return omni_config(
         "perceive",
         size,
@@ -23,7 +23,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
             tasks={"hear": 0.6, "see": 0.4},
             row_positions=32,
             rows=4 if tiny else 64,
-            audio_slots=384 if tiny else 768,
+            audio_slots=384 if tiny else 336 if small else 768,
             patches=512 if tiny else 2_048,
             speech_positions=0,
             max_segments=14 if tiny else 24,

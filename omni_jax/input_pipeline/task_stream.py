@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ from omni_jax.input_pipeline.shards import Shard
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.timeline import Example
 
-SHORTEST_SHUFFLE = 1024
+LARGEST_PERMUTATION = 1 << 16
 MAX_UNUSABLE = 1000  # keys in a row
 
 
@@ -38,10 +40,28 @@ def task_dataset(source: TaskSource, task: Task, seed: int) -> grain.MapDataset:
 
 
 def shuffled_keys(num_keys: int, seed: int) -> grain.MapDataset:
-    """Endless shuffled keys; a few of them are shuffled as several epochs at once."""
-    # grain's permutation walks through at least 2**16 numbers to find one in range: 4 ms for a range of 3.
-    epochs = max(1, SHORTEST_SHUFFLE // num_keys)
-    return grain.MapDataset.range(num_keys).repeat(epochs).shuffle(seed=seed).repeat()
+    """Endless keys, every epoch shuffled anew."""
+    if num_keys <= LARGEST_PERMUTATION:
+        return grain.MapDataset.source(_ShuffledKeys(num_keys, seed))
+    return grain.MapDataset.range(num_keys).shuffle(seed=seed).repeat()
+
+
+class _ShuffledKeys:
+    """The permutations of a few epochs in memory: grain's own walks through 2**16 numbers to find one in range."""
+
+    def __init__(self, num_keys: int, seed: int):
+        self._num_keys, self._seed = num_keys, seed
+        self._order = functools.lru_cache(maxsize=64)(self._permutation)  # shards are in different epochs
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, index: int) -> int:
+        epoch, place = divmod(index, self._num_keys)
+        return int(self._order(epoch)[place])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(self._num_keys)
 
 
 class TaskStream:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from omni_jax.input_pipeline.packing import best_fill
+from omni_jax.input_pipeline.task_stream import shuffled_keys
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -22,3 +23,12 @@ def test_no_other_choice_fills_more(seed):
 def test_of_equal_choices_the_older_examples_go_first():
     assert best_fill([3, 3, 3, 3], 6) == [0, 1]
     assert best_fill([9, 2, 2, 4], 4) == [1, 2]
+
+
+@pytest.mark.parametrize("num_keys", [1, 3, 1000, 70_000])
+def test_every_epoch_has_every_key_once_in_another_order(num_keys):
+    keys = shuffled_keys(num_keys, seed=5)
+    epochs = [[keys[epoch * num_keys + place] for place in range(min(num_keys, 1000))] for epoch in (0, 1)]
+    for epoch in epochs:
+        assert len(set(epoch)) == len(epoch) and set(epoch) <= set(range(num_keys))
+    assert num_keys < 1000 or epochs[0] != epochs[1]

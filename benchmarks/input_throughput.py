@@ -1,0 +1,156 @@
+"""Examples a second of each source: bare grain, this project's stream and torch.utils.data over the same records.
+
+python -m benchmarks.input_throughput [--seconds=8] [--readers=decode,grain,stream,torch]
+
+The records are those of the sample corpus (ArrayRecord; speech as Opus, pictures as PNG). `decode` reads and decodes
+them with bare grain and does nothing else; `grain` also makes the examples (augmentation, log-mel, patches, pieces) and
+hands them out one by one; `stream` is the loader that training uses: the same examples mixed, packed and batched by
+virtual shards with a resumable state; `torch` is `grain` with torch.utils.data.DataLoader in its place, where torch is
+installed. Everything in one process; a second is one of CPU time of all its threads, so that other work does not count.
+MB are those of the records as stored, tokens are positions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from configs import own_data
+from omni_jax.config import Config
+from omni_jax.input_pipeline import decode
+from omni_jax.input_pipeline.loader import make_loader
+from omni_jax.input_pipeline.materials import load_materials
+from omni_jax.input_pipeline.own_tasks import own_source
+from omni_jax.input_pipeline.task_stream import task_dataset
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.train import resolve
+
+SOURCES = {"text": Task.TEXT, "speech": Task.ASR, "pictures": Task.SEE}
+CORPUS = Path("data/corpus/picture_book")
+WARM_UP = 40
+ONE_BY_ONE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+
+
+class Rate(NamedTuple):
+    examples: float
+    tokens: float  # a second
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--readers", default="decode,grain,stream,torch")
+    parser.add_argument("--sources", default="text,speech,pictures")
+    flags = parser.parse_args()
+    print("| source | reader | examples/s | MB/s | tokens/s |\n|---|---|---|---|---|")
+    for name in flags.sources.split(","):
+        config = source_config(name)
+        for reader in flags.readers.split(","):
+            if reader == "torch" and importlib.util.find_spec("torch") is None:
+                continue
+            rate = READERS[reader](config, SOURCES[name], flags.seconds)
+            megabytes = rate.examples * record_bytes(name) / 1e6
+            print(f"| {name} | {reader} | {rate.examples:.0f} | {megabytes:.2f} | {rate.tokens:.0f} |", flush=True)
+
+
+def source_config(name: str) -> Config:
+    """The records of one kind alone, as a user's own source; the shapes of `own_data.py:tiny`."""
+    settings = own_data.get_config("tiny")
+    with settings.unlocked():
+        settings.data.sources = {name: f"array_record:{CORPUS / name}/1.0.0#train"}
+        settings.data.tasks = {SOURCES[name].name.lower(): 1.0}
+    config = resolve(settings)
+    vocab_size = Tokenizer(config.data.tokenizer).vocab_size
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
+
+
+def record_bytes(name: str) -> float:
+    """Mean size of a stored record."""
+    files = sorted((CORPUS / name / "1.0.0").glob("*-train.array_record-*"))
+    return sum(file.stat().st_size for file in files) / len(grain.sources.ArrayRecordDataSource(files))
+
+
+def decoded(config: Config, task: Task, seconds: float) -> Rate:
+    """Reading and decoding alone."""
+    materials = load_materials(config, "train")
+    own = materials.own
+    keys = own.keys((frozenset(),), frozenset(), "train")
+
+    def read(key: int) -> int:
+        record = own.read(*keys[key])
+        if record.audio is not None:
+            decode.decode_audio(record.audio, 16_000)
+        if record.picture is not None:
+            decode.decode_picture(record.picture)
+        return 0
+
+    dataset = grain.MapDataset.range(len(keys)).shuffle(seed=0).repeat().map(read)
+    return timed(iter(dataset.to_iter_dataset(ONE_BY_ONE)), lambda _: (1, 0), seconds)
+
+
+def bare(config: Config, task: Task, seconds: float) -> Rate:
+    dataset = task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
+    return timed(iter(dataset.to_iter_dataset(ONE_BY_ONE)), count_examples, seconds)
+
+
+def stream(config: Config, task: Task, seconds: float) -> Rate:
+    loader = make_loader(config)
+    rate = timed(loader, count_batch, seconds)
+    loader.close()
+    return rate
+
+
+def torch_loader(config: Config, task: Task, seconds: float) -> Rate:
+    from torch.utils.data import DataLoader, IterableDataset
+
+    dataset = task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
+
+    class Examples(IterableDataset):
+        def __iter__(self) -> Iterator[Any]:
+            return iter(dataset.to_iter_dataset(ONE_BY_ONE))
+
+    return timed(iter(DataLoader(Examples(), batch_size=None, collate_fn=_as_it_is)), count_examples, seconds)
+
+
+def _as_it_is(example: Any) -> Any:
+    return example
+
+
+READERS = {"decode": decoded, "grain": bare, "stream": stream, "torch": torch_loader}
+
+
+def count_examples(made: Any) -> tuple[int, int]:
+    parts = made if isinstance(made, tuple) else (made,)
+    return 1, sum(part.num_positions for part in parts)
+
+
+def count_batch(batch: Any) -> tuple[int, int]:
+    segments = batch.timeline.segment_ids
+    return int(segments.max(1).sum()), int(np.count_nonzero(segments))
+
+
+def timed(iterator: Iterator[Any], count: Callable[[Any], tuple[int, int]], seconds: float) -> Rate:
+    """What comes within `seconds`, once caches and workers are warm."""
+    warm = 0
+    while warm < WARM_UP:
+        warm += count(next(iterator))[0]
+    examples = tokens = 0
+    began = time.process_time()
+    while time.process_time() - began < seconds:
+        new = count(next(iterator))
+        examples, tokens = examples + new[0], tokens + new[1]
+    cpu = time.process_time() - began
+    return Rate(examples / cpu, tokens / cpu)
+
+
+if __name__ == "__main__":
+    main()
