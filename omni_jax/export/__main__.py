@@ -17,6 +17,7 @@ from omni_jax.export.directory import whole_or_absent
 from omni_jax.export.precision import DTYPES
 from omni_jax.export.programs import write_programs
 from omni_jax.export.sharded import write_sharded
+from omni_jax.export.triton import make_repository
 from omni_jax.models import omni
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.parallel.mesh import parse_mesh
@@ -25,8 +26,13 @@ from omni_jax.streaming.tick import TickConfig, Weights
 FORMATS = {
     "safetensors": "the archive: python -m omni_jax.generate and evaluate load it",
     "stablehlo": "the archive, with the streaming functions as programs and a loader that needs jax and flatbuffers",
+    "triton": "a model repository for Triton Inference Server, with stablehlo's programs in it",
     "orbax": "parameters for JAX servers, laid out over --mesh",
 }
+
+
+_TALK = "talk to it: python -m omni_jax.generate --workdir={out} --audio=question.wav --out=answer.wav"
+_NEXT = dict.fromkeys(FORMATS, _TALK) | {"triton": "serve it: tritonserver --model-repository={out}"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write(directory, bundle, weights, flags)
     for path in sorted(Path(flags.out).iterdir()):
         print(f"{_bytes(path) / 1e6:9.3f} MB  {path}")
-    print(f"talk to it: python -m omni_jax.generate --workdir={flags.out} --audio=question.wav --out=answer.wav")
+    print(_NEXT[flags.format].format(out=flags.out))
     return 0
 
 
@@ -55,22 +61,28 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--license", default="", help="of the weights, for the manifest: an SPDX identifier")
     parser.add_argument("--mesh", default="", help="orbax: axes as in tensor=4,expert=2; by default one device")
     parser.add_argument("--rows", type=int, default=1, help="stablehlo: calls that run together")
-    parser.add_argument("--text_temperature", type=float, default=0.0, help="stablehlo: 0 is greedy")
-    parser.add_argument("--audio_temperature", type=float, default=0.7, help="stablehlo: 0 is greedy")
+    parser.add_argument("--max_calls", type=int, default=64, help="triton: calls that go on at the same time")
+    parser.add_argument("--text_temperature", type=float, default=0.0, help="stablehlo, triton: 0 is greedy")
+    parser.add_argument("--audio_temperature", type=float, default=0.7, help="stablehlo, triton: 0 is greedy")
     flags = parser.parse_args(arguments)
-    if flags.rows < 1:
-        raise UserError(f"--rows={flags.rows}: want at least 1")
+    for name in ("rows", "max_calls"):
+        if getattr(flags, name) < 1:
+            raise UserError(f"--{name}={getattr(flags, name)}: want at least 1")
+    if flags.format == "triton" and flags.rows > 1:
+        raise UserError(f"--rows={flags.rows}: Triton's calls run one by one; --max_calls bounds them")
     return flags
 
 
 def _write(directory: Path, bundle: Bundle, weights: Weights, flags: argparse.Namespace) -> None:
+    if flags.format == "triton":
+        directory = make_repository(directory, bundle.config.model, flags.max_calls)
     if flags.format == "orbax":
         axes = omni.param_axes(bundle.config.model)
         write_sharded(directory, weights, axes, parse_mesh(flags.mesh, fsdp=1))
         write_companions(directory, bundle)
     else:
         write_archive(directory, bundle, weights)
-    if flags.format == "stablehlo":
+    if flags.format in ("stablehlo", "triton"):
         sampling = Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature)
         config = TickConfig(bundle.config.model, bundle.config.codec, sampling)
         write_programs(directory, config, weights, flags.rows)

@@ -1,0 +1,83 @@
+"""Model of Triton Inference Server's Python backend, copied into a repository as 1/model.py beside load.py.
+
+A sequence is a call. A request carries any number of whole 80 ms frames and gets a response a frame; the last one is
+flagged final. State lives here, by correlation id. Needs jax and flatbuffers in the server's Python.
+"""
+
+import json
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+FRAME_SAMPLES = 1280  # 80 ms at 16 kHz
+OUTPUTS = {"samples": "speech"}  # an input has the name already
+
+
+class TritonPythonModel:
+    """`initialize`, `execute` and `finalize` are what the server calls."""
+
+    def initialize(self, args):
+        directory = Path(args["model_repository"]) / args["model_version"]
+        sys.path.insert(0, str(directory))
+        from load import Model  # lies beside this file
+
+        config = json.loads(args["model_config"])
+        self.max_calls = config["sequence_batching"]["oldest"]["max_candidate_sequences"]
+        self.model = Model(directory)
+        self.calls = OrderedDict()  # correlation id -> state, the one heard last at the end
+        silence = np.zeros((1, FRAME_SAMPLES), np.float32)
+        self.model.frame(self.model.start(seed=0), samples=silence, exec_mask=np.ones(1, bool))  # compiles
+
+    def execute(self, requests):
+        """Decoupled: answers go through each request's response sender."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                for said in self._answers(request):
+                    outputs = [pb_utils.Tensor(OUTPUTS.get(name, name), _row(value)) for name, value in said.items()]
+                    sender.send(pb_utils.InferenceResponse(output_tensors=outputs))
+            except (ValueError, KeyError) as error:
+                sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _answers(self, request):
+        """What is said in each frame of the request."""
+        call = int(_input(request, "CORRID").item())
+        if _input(request, "START").item():
+            self.calls[call] = self._start(request)
+            if len(self.calls) > self.max_calls:  # calls that the server gave up without an END
+                self.calls.popitem(last=False)
+        elif call not in self.calls:
+            raise ValueError(f"call {call} is not known any more: start it again with sequence_start")
+        self.calls.move_to_end(call)
+        samples = _input(request, "samples").reshape(-1)
+        if len(samples) % FRAME_SAMPLES:
+            raise ValueError(f"samples: {len(samples)}, want a multiple of {FRAME_SAMPLES} (80 ms at 16 kHz)")
+        for frame in samples.reshape(-1, 1, FRAME_SAMPLES):
+            self.calls[call], said = self.model.frame(self.calls[call], samples=frame, exec_mask=np.ones(1, bool))
+            yield said
+        if _input(request, "END").item():
+            del self.calls[call]
+
+    def _start(self, request):
+        seed, picture = _input(request, "seed"), _input(request, "picture")
+        seed = 0 if seed is None else int(seed.item())
+        if picture is None:
+            return self.model.start(seed=seed)
+        return self.model.start_with_picture(seed=seed, picture=picture)
+
+    def finalize(self):
+        self.calls.clear()
+
+
+def _input(request, name):
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return None if tensor is None else tensor.as_numpy()
+
+
+def _row(value):
+    """The one row of an output, as a batch of one."""
+    return np.asarray(value).reshape(1, -1)
