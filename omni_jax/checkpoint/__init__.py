@@ -1,7 +1,9 @@
 """Saving and restoring runs; the only home of orbax."""
 
-from omni_jax.checkpoint.checkpointer import Checkpointer, NoRoomError, Restored
+from omni_jax.checkpoint.checkpointer import Checkpointer, Outcome, Restored
 from omni_jax.checkpoint.digest import params_sha256
+from omni_jax.checkpoint.directory import require_local
+from omni_jax.checkpoint.disk import NoRoomError
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.checkpoint.parameters import read_tree, save_params, write_tree
 from omni_jax.checkpoint.restore import load_codec, load_manifest, load_params
@@ -11,12 +13,14 @@ __all__ = [
     "Checkpointer",
     "Manifest",
     "NoRoomError",
+    "Outcome",
     "Restored",
     "load_codec",
     "load_manifest",
     "load_params",
     "params_sha256",
     "read_tree",
+    "require_local",
     "save_params",
     "write_tree",
 ]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +12,18 @@ import jax
 import orbax.checkpoint as ocp
 
 from omni_jax.checkpoint import directory as layout
+from omni_jax.checkpoint.disk import disk_errors, reason, require_room, write_error
 from omni_jax.checkpoint.integrity import DamagedError, write_commit, write_hashes
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest, require_same_run
+from omni_jax.checkpoint.snapshot import snapshot
 from omni_jax.config import Config
 from omni_jax.operations import Operations
-from omni_jax.parallel.multihost import gather, is_first
+from omni_jax.parallel.multihost import PeerError, gather, is_first
 
-_ROOM = 1.1  # free space asked for, as a multiple of the arrays' bytes
 _SAVE_TIMEOUT_S = 1200
+_ARRAYS = ("params", "opt_state")  # items beside `extra`
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax comments on every save and every read-only open
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax comments on every save, and what fails is raised too
 
 
 class Restored(NamedTuple):
@@ -33,8 +32,10 @@ class Restored(NamedTuple):
     opt_state: Any
 
 
-class NoRoomError(CheckpointError):
-    """The disk has no room for a checkpoint."""
+class Outcome(NamedTuple):
+    """How a save ended; `error` None is well."""
+
+    error: CheckpointError | None
 
 
 class Checkpointer:
@@ -47,42 +48,37 @@ class Checkpointer:
         """Raises CheckpointError when `workdir` cannot be created."""
         self.directory = layout.checkpoint_directory(workdir)
         self._keep, self._operations = keep, operations or Operations()
-        with _disk_errors(self.directory):
+        with disk_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             if is_first():
                 layout.clean(self.directory)
         gather("checkpoints cleaned")
-        options = ocp.options.AsyncOptions(timeout_secs=_SAVE_TIMEOUT_S)
-        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
-        self._commit: Future[None] | None = None
+        self._orbax = _orbax_checkpointer()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: Future[None] | None = None
 
     def save(self, manifest: Manifest, params: Any, opt_state: Any, metrics: Mapping[str, float] | None = None) -> None:
-        """Returns once the arrays are copied off the devices; the write goes on in the background.
+        """Returns at once, although the arrays may still be computed; all else is done in the background.
 
         `metrics` decide which checkpoint is the best. Raises CheckpointError when the previous save failed, NoRoomError
         before anything is written when the disk is too full.
         """
         self.wait()
-        self._require_room(params, opt_state)
-        arguments = ocp.args.Composite(
-            params=ocp.args.StandardSave(params),
-            opt_state=ocp.args.StandardSave(opt_state),
-            extra=ocp.args.JsonSave(manifest.to_json()),
-        )
-        with _disk_errors(self.directory):
-            self._orbax.save(self.directory / str(manifest.step), args=arguments, force=True)
-        self._commit = self._thread.submit(self._finish, manifest.step, dict(metrics or {}))
+        require_room(self.directory, params, opt_state)
+        copies = snapshot((params, opt_state))
+        self._saving = self._thread.submit(self._save, manifest, copies, dict(metrics or {}))
 
-    def failure(self) -> CheckpointError | None:
-        """What went wrong in the background since the last call, without waiting."""
-        if self._commit is None or not self._commit.done():
+    def outcome(self, wait: bool = False) -> Outcome | None:
+        """How the last save ended, told once; None while it goes on (unless `wait`), or when there is none to tell."""
+        if self._saving is None or not (wait or self._saving.done()):
             return None
         try:
             self.wait()
-        except Exception as error:  # whatever it was: the next save may go better
-            return error if isinstance(error, CheckpointError) else CheckpointError(f"{self.directory}: {error!r}")
-        return None
+        except CheckpointError as error:
+            return Outcome(error)
+        except PeerError as error:
+            return Outcome(CheckpointError(str(error)))
+        return Outcome(None)
 
     def latest_step(self) -> int | None:
         """The newest checkpoint that is committed, damaged or not."""
@@ -102,44 +98,55 @@ class Checkpointer:
         manifest = Manifest.from_json(extra)
         require_same_run(self.directory.parent, manifest, config, codec_sha256, self._operations.allow_config_change)
         targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, (params, opt_state))
-        arrays = self._orbax.restore(
-            path,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(targets[0]), opt_state=ocp.args.StandardRestore(targets[1])
-            ),
-        )
-        return Restored(manifest, arrays["params"], arrays["opt_state"])
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in zip(_ARRAYS, targets, strict=True)}
+        arrays = self._orbax.restore(path, args=ocp.args.Composite(**items))
+        return Restored(manifest, *(arrays[name] for name in _ARRAYS))
 
     def wait(self) -> None:
         """Blocks until the last save is committed; raises CheckpointError when it failed."""
-        commit, self._commit = self._commit, None
-        if commit is not None:
-            with _disk_errors(self.directory):
-                commit.result()
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
 
     def close(self) -> None:
         self.wait()
         self._thread.shutdown()
         self._orbax.close()
 
-    def _finish(self, step: int, metrics: Mapping[str, float]) -> None:
-        """In the background: waits for the arrays, hashes this process' files, and commits when all have done so."""
-        path, problem = self.directory / str(step), ""
-        try:
+    def _save(self, manifest: Manifest, arrays: tuple[Any, Any], metrics: Mapping[str, float]) -> None:
+        """In the background: writes the arrays, hashes this process' files, and commits when all have done so."""
+        step = manifest.step
+        path = self.directory / str(step)
+
+        def write() -> None:
+            items = {name: ocp.args.StandardSave(tree) for name, tree in zip(_ARRAYS, arrays, strict=True)}
+            extra = ocp.args.JsonSave(manifest.to_json())
+            self._orbax.save(path, args=ocp.args.Composite(**items, extra=extra), force=True)
             self._orbax.wait_until_finished()
             write_hashes(path, jax.process_index(), jax.process_count())
-        except Exception as error:
-            if jax.process_count() == 1:
-                raise
-            problem = f"{type(error).__name__}: {error}"
-        outcomes = gather("checkpoint written", problem, _SAVE_TIMEOUT_S)
-        if any(outcomes):
-            failed = [f"process {rank}: {outcome}" for rank, outcome in enumerate(outcomes) if outcome]
-            raise CheckpointError(f"{path}: cannot write a checkpoint: {'; '.join(failed)}")
+
+        def commit() -> None:
+            if is_first():
+                write_commit(path, jax.process_count(), {"step": step, "metrics": metrics})
+                layout.prune(self.directory, self._keep, self._operations.keep_every, self._operations.best_metric)
+
+        self._together("checkpoint written", step, write)
+        self._together("checkpoint committed", step, commit)
+
+    def _together(self, topic: str, step: int, act: Callable[[], None]) -> None:
+        """Acts; where that fails on one process the save fails on all, and leaves nothing that takes up room."""
+        problem = ""
+        try:
+            act()
+        except Exception as error:  # whatever it was: the next save may go better
+            problem = reason(error)
+        outcomes = gather(topic, problem, _SAVE_TIMEOUT_S)
+        if not any(outcomes):
+            return
         if is_first():
-            write_commit(path, jax.process_count(), {"step": step, "metrics": metrics})
-            layout.prune(self.directory, self._keep, self._operations.keep_every, self._operations.best_metric)
-        gather("checkpoint committed", timeout_s=_SAVE_TIMEOUT_S)
+            layout.discard(self.directory, step)
+        failed = [f"process {rank}: {outcome}" for rank, outcome in enumerate(outcomes) if outcome]
+        raise write_error(self.directory / str(step), "; ".join(failed) if len(outcomes) > 1 else problem)
 
     def _newest_whole(self) -> int | None:
         """The processes share the reading; what one of them finds damaged is damaged for all."""
@@ -153,38 +160,19 @@ class Checkpointer:
             if not found:
                 return step
             if is_first():
-                layout.set_aside(self.directory, step, found)
+                with disk_errors(self.directory):
+                    layout.set_aside(self.directory, step, found)
             gather("checkpoint set aside")
         return None
 
-    def _require_room(self, *trees: Any) -> None:
-        needed = int(_ROOM * sum(_local_bytes(leaf) for leaf in jax.tree.leaves(trees)))
-        free = shutil.disk_usage(self.directory).free
-        if free < needed:
-            raise NoRoomError(
-                f"{self.directory}: the disk has {free / 1e6:.0f} MB free, a checkpoint needs {needed / 1e6:.0f} MB: "
-                "free some space or give another --workdir; the last checkpoint is whole"
-            )
 
-
-def _local_bytes(leaf: Any) -> int:
-    """What this process will write of an array."""
-    if not isinstance(leaf, jax.Array):
-        return leaf.nbytes
-    return sum(shard.data.nbytes for shard in leaf.addressable_shards if shard.replica_id == 0)
-
-
-@contextlib.contextmanager
-def _disk_errors(directory: Path) -> Iterator[None]:
-    """Turns what a full, read-only or foreign disk raises, here or in orbax' threads, into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise CheckpointError(f"{directory}: cannot write a checkpoint: {reason}") from error
-    except CheckpointError:
-        raise
-    except ValueError as error:  # tensorstore reports its own status texts
-        if "No space left" not in str(error) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise CheckpointError(f"{directory}: cannot write a checkpoint: the disk is full") from error
+def _orbax_checkpointer() -> ocp.AsyncCheckpointer:
+    """Its processes meet through the coordination service: a thread's collectives would mix with those of the steps."""
+    count = jax.process_count()
+    together = ocp.options.MultiprocessingOptions(active_processes=set(range(count)) if count > 1 else None)
+    handler = ocp.CompositeCheckpointHandler(composite_options=ocp.CompositeOptions(multiprocessing_options=together))
+    return ocp.AsyncCheckpointer(
+        handler,
+        async_options=ocp.options.AsyncOptions(timeout_secs=_SAVE_TIMEOUT_S),
+        multiprocessing_options=together,
+    )

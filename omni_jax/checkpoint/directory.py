@@ -6,6 +6,7 @@ A checkpoint is `<step>/` with a commit marker. What failed verification lies in
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,23 @@ from omni_jax.checkpoint.integrity import DamagedError, is_committed, read_commi
 from omni_jax.checkpoint.manifest import CheckpointError
 
 SET_ASIDE = "set_aside"
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # pathlib makes one slash of two
+_ORBAX_UNFINISHED = ".orbax-checkpoint-tmp"
 _GOING = ".going"  # a checkpoint that is being deleted
 
 
+def require_local(workdir: str | Path) -> None:
+    """Raises CheckpointError for an address such as gs://bucket/run, which would become a folder of that name here."""
+    if _ADDRESS.match(str(workdir)):
+        raise CheckpointError(
+            f"{workdir}: not a path of a file system: mount the bucket (gcsfuse, mountpoint-s3, or the volumes of "
+            "launch/gke.py and launch/skypilot.yaml) and give the path where it is mounted"
+        )
+
+
 def checkpoint_directory(workdir: str | Path) -> Path:
+    """Raises CheckpointError where `workdir` is no path."""
+    require_local(workdir)
     return Path(workdir).absolute() / "checkpoints"
 
 
@@ -66,10 +80,18 @@ def set_aside(directory: Path, step: int, reason: str) -> None:
 def clean(directory: Path) -> None:
     """Removes what killed saves and deletions have left."""
     for path in directory.glob("*"):
-        if path.name.endswith(_GOING) or ".orbax-checkpoint-tmp" in path.name:
+        if path.name.endswith(_GOING) or _ORBAX_UNFINISHED in path.name:
             shutil.rmtree(path, ignore_errors=True)
     for step in unfinished_steps(directory):
         set_aside(directory, step, "its save was cut off before the commit marker")
+
+
+def discard(directory: Path, step: int) -> None:
+    """Removes what a failed save has left, because it may be what fills the disk."""
+    for path in directory.glob(f"{step}{_ORBAX_UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+    if not is_committed(directory / str(step)):
+        shutil.rmtree(directory / str(step), ignore_errors=True)
 
 
 def prune(directory: Path, keep: int, keep_every: int, best_metric: str) -> None:

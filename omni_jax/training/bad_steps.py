@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -9,7 +10,7 @@ import sys
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.batch_keys import batch_keys
 from omni_jax.parallel.multihost import is_first
-from omni_jax.training.saving import Run
+from omni_jax.training.saving import Run, Saver
 from omni_jax.training.step_log import Finished
 
 BAD_STEPS_FILE = "bad_steps.jsonl"
@@ -23,8 +24,8 @@ class TrainingError(UserError):
 class BadSteps:
     """Counts bad steps and says when to go back."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, saver: Saver) -> None:
+        self._run, self._saver = run, saver
         self._rollbacks = 0
         self._furthest = 0  # last bad step
 
@@ -36,7 +37,7 @@ class BadSteps:
         self._write(finished)
         if finished.in_a_row < self._run.operations.max_bad_steps:
             return False
-        self._run.checkpointer.wait()
+        self._saver.has_failed(wait=True)  # the save that goes on may be the one to go back to
         if self._rollbacks == MAX_ROLLBACKS or self._run.checkpointer.latest_step() is None:
             raise TrainingError(self._diagnosis(finished))
         self._rollbacks += 1
@@ -58,7 +59,10 @@ class BadSteps:
         record["data_state_before"] = record.pop("data_states")[0]
         for name in ("loss", "gradient_norm"):
             record[name] = record[name] if math.isfinite(record[name]) else repr(record[name])
-        with (self._run.workdir / BAD_STEPS_FILE).open("a", encoding="utf-8") as file:
+        with (
+            contextlib.suppress(OSError),  # a full disk is the checkpoints' to report
+            (self._run.workdir / BAD_STEPS_FILE).open("a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps(record, default=repr) + "\n")
         print(
             f"warning: step {finished.step} is skipped: {kind} (loss {finished.loss:.4g}, gradient norm "

@@ -61,7 +61,7 @@ def train(
         examples: examples a step, to show.
         prepare: called with the steps done and the state before each step; may replace the state.
     """
-    return _Loop(run, step_function, loader, prepare, int(state.step), examples).run(state)
+    return _Loop(run, step_function, loader, prepare, state, examples).run(state)
 
 
 class _Loop:
@@ -73,16 +73,18 @@ class _Loop:
         step_function: StepFunction,
         loader: Loader,
         prepare: Prepare | None,
-        start: int,
+        state: TrainState,
         examples: int,
     ) -> None:
         self._run, self._step_function, self._loader, self._prepare = run, step_function, loader, prepare
-        self._step = start
+        self._step = start = int(state.step)
+        self._data_state: Any = None  # the loader's, after the batch of the last step
         self._goodput = Goodput(run.workdir, start)
         self._log = StepLog(run, start, examples, self._goodput)
-        self._saver, self._bad_steps = Saver(run), BadSteps(run)
         self._votes = Votes(len(Vote))
         self._watchdog = Watchdog(run.workdir, run.operations.stall_timeout_s)
+        self._saver = Saver(run, state.key, self._watchdog.beat)
+        self._bad_steps = BadSteps(run, self._saver)
         self._profile = Profile(run.workdir, run.operations.profile_window())
         self._signals = StopSignals()
 
@@ -91,13 +93,13 @@ class _Loop:
         with ExitStack() as stack:
             for part in (self._signals, self._watchdog, self._goodput, self._profile):
                 stack.enter_context(part)
-            stack.callback(self._saver.finish)
+            stack.callback(self._run.checkpointer.outcome, wait=True)
             stack.callback(self._log.close)
             self._watchdog.beat("compiling and running the first step", first=True)
             try:
                 while self._step < steps:
                     state = self._turn(state)
-                self._end()
+                self._end(state)
             except (jax.errors.JaxRuntimeError, PeerError) as error:
                 if jax.process_count() == 1:
                     raise
@@ -106,35 +108,35 @@ class _Loop:
 
     def _turn(self, state: TrainState) -> TrainState:
         """One step and what follows from it."""
-        state, data_state, finished = self._advance(state)
+        state, finished = self._advance(state)
         if finished and self._bad_steps.seen(finished):
             return self._go_back(state)
-        stop = self._save_or_stop(state, data_state)
+        stop = self._save_or_stop(state)
         if stop:
-            self._end()
+            self._end(state)
             raise Stopped(128 + stop)
         return state
 
-    def _advance(self, state: TrainState) -> tuple[TrainState, Any, Finished | None]:
-        """One step; also the loader's state after its batch, and the step before, which has finished meanwhile."""
+    def _advance(self, state: TrainState) -> tuple[TrainState, Finished | None]:
+        """One step; also the step before, which has finished meanwhile."""
         if self._prepare:
             state = self._prepare(self._step, state)
         before = self._loader.get_state()
         with self._goodput.spend("data"):
             batch = next(self._loader)
-        after = self._loader.get_state()
+        self._data_state = self._loader.get_state()
         self._step += 1
         self._profile.before(self._step)
         with self._goodput.spend("step"):
             state, metrics = self._step_function(state, batch)
-            finished = self._log.add(self._step, metrics, (before, after))
+            finished = self._log.add(self._step, metrics, (before, self._data_state))
         self._goodput.step_done(self._step)
         self._profile.after(self._step, metrics)
         self._watchdog.beat(f"running step {self._step + 1}")
         self._signals.worth_saving = True
-        return state, after, finished
+        return state, finished
 
-    def _save_or_stop(self, state: TrainState, data_state: Any) -> int:
+    def _save_or_stop(self, state: TrainState) -> int:
         """Saves when it is time; the number of the signal that ends the run, or 0."""
         training = self._run.config.training
         wants_save = self._saver.has_failed() or self._saver.time_is_up()
@@ -142,15 +144,17 @@ class _Loop:
         stop = int(votes[Vote.STOP])
         due = self._step == training.steps or self._step % training.checkpoint_every == 0
         if due or stop or votes[Vote.SAVE]:
-            with self._goodput.spend("checkpoint"):
-                self._saver.save(state, self._step, _merged(data_state), self._log.mean_since_save())
-            self._bad_steps.saved(self._step)
+            self._save(state)
             self._watchdog.beat(f"running step {self._step + 1}")
         return stop
 
+    def _save(self, state: TrainState) -> None:
+        with self._goodput.spend("checkpoint"):
+            self._saver.save(state, self._step, _merged(self._data_state), self._log.mean_since_save())
+        self._bad_steps.saved(self._step)
+
     def _go_back(self, state: TrainState) -> TrainState:
         """The state of the last checkpoint; the loader stays, so that the data since are left out."""
-        self._saver.finish()
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
         )
@@ -161,15 +165,16 @@ class _Loop:
         self._goodput.went_back(self._step)
         return restored
 
-    def _end(self) -> None:
-        """The last step's numbers and the last save, with their errors."""
+    def _end(self, state: TrainState) -> None:
+        """The last step's numbers and the last save, which is tried again where it fails."""
         self._watchdog.beat("ending", first=True)
         with self._goodput.spend("step"):
             finished = self._log.flush()
         if finished:
             self._bad_steps.seen(finished)
         with self._goodput.spend("checkpoint"):
-            self._saver.finish()
+            while self._saver.has_failed(wait=True):
+                self._save(state)
         if is_first():
             print(f"{self._run.config.stage}: {self._goodput.line()}", flush=True)
 

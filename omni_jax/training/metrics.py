@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omni_jax.errors import UserError
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -22,8 +24,12 @@ class MetricsWriter:
     def __init__(self, workdir: str | Path, stage: str, start_step: int = 0, tensorboard: bool = True) -> None:
         self.path = Path(workdir) / METRICS_FILE
         self._stage = stage
-        _truncate(self.path, start_step)
-        self._file = self.path.open("a", encoding="utf-8")
+        try:
+            _truncate(self.path, start_step)
+            self._file = self.path.open("ab", buffering=0)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}: make room or mend the disk") from error
+        self._unwritten = b""  # held while the disk is full
         self._logdir = str(Path(workdir) / "tensorboard")
         self._events = _events_process() if tensorboard else None
 
@@ -33,15 +39,26 @@ class MetricsWriter:
         """`seconds` since the stage began, resumed time not counted twice. `events`: scalars for TensorBoard alone."""
         rounded = {name: float(f"{value:.6g}") for name, value in parts.items()}
         record = {"step": step, "stage": self._stage, "loss": float(f"{loss:.6g}"), "parts": rounded}
-        self._file.write(json.dumps(record | {"seconds": round(seconds, 3)}) + "\n")
-        self._file.flush()
+        self._append(json.dumps(record | {"seconds": round(seconds, 3)}) + "\n")
         if self._events:
             self._events.put(self._logdir, step, {"loss": loss, **parts, **events})
 
     def close(self) -> None:
+        self._append("")
         self._file.close()
         if self._events:
             self._events.close_file(self._logdir)
+
+    def _append(self, text: str) -> None:
+        """What a full disk does not take is written later; whether the run goes on is the checkpoints' to decide."""
+        told = bool(self._unwritten)
+        self._unwritten += text.encode()
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            if not told:
+                print(f"warning: {self.path}: {error.strerror}; metrics are held until it takes them", file=sys.stderr)
 
 
 def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
@@ -54,7 +71,10 @@ def read_metrics(workdir: str | Path) -> list[dict[str, Any]]:
 
 
 def _truncate(path: Path, last_step: int) -> None:
-    kept = [record for record in read_metrics(path.parent) if record["step"] <= last_step]
+    records = read_metrics(path.parent)
+    kept = [record for record in records if record["step"] <= last_step]
+    if kept == records and path.exists() and path.read_bytes()[-1:] in (b"", b"\n"):
+        return  # nothing to drop, not even half a line: a full disk does not matter
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
     os.replace(temporary, path)

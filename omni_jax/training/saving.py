@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -58,60 +59,71 @@ def resume(run: Run, state: TrainState, loader: Loader | None) -> TrainState:
 
 
 class Saver:
-    """Saves by step and by time; a failed save is told, tried again at the next step, and the third in a row stops."""
+    """Saves by step and by time; a failed save is told, tried again at the next step, and the third in a row stops.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    A full disk stops at once, or holds the run until a checkpoint is whole (`--on_full_disk=wait`).
+    """
+
+    def __init__(self, run: Run, key: jax.Array, alive: Callable[[str], None] = lambda doing: None) -> None:
+        """`key`: the run's root key. `alive`: called now and then while the run is held."""
+        self._run, self._alive = run, alive
+        self._key_data = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel())
         self._last_save = time.monotonic()
         self._failed = 0
-        self._retry = False
+        self._error: CheckpointError | None = None  # of the last save
+        self._metrics: dict[str, float] = {}  # of the last save
+        self._full = False
 
     def time_is_up(self) -> bool:
         interval = self._run.operations.checkpoint_every_s
         return bool(interval) and is_first() and time.monotonic() - self._last_save > interval
 
-    def has_failed(self) -> bool:
-        """Whether the last save failed in the background; raises CheckpointError the third time in a row."""
-        error = self._run.checkpointer.failure()
-        if error is not None:
-            self._note(error)
-        return self._retry
+    def has_failed(self, wait: bool = False) -> bool:
+        """Whether the last save has failed; without waiting for its end unless asked to."""
+        outcome = self._run.checkpointer.outcome(wait)
+        if outcome is not None:
+            self._error = outcome.error
+            self._failed = self._failed + 1 if outcome.error else 0
+        return self._error is not None
 
     def save(self, state: TrainState, step: int, data_state: Any, metrics: dict[str, float]) -> None:
-        """Starts a save. Raises CheckpointError at the third failure in a row, or when the disk is full."""
+        """Starts a save, after the end of the one before; all processes at the same step.
+
+        Raises CheckpointError when the last three have failed, NoRoomError when the disk is full and the run must stop.
+        """
         run = self._run
-        key_data = tuple(int(word) for word in np.asarray(jax.random.key_data(state.key)).ravel())
-        manifest = Manifest(step, run.config, key_data, data_state, run.codec_sha256)
-        self._retry = False
-        try:
-            run.checkpointer.wait()
-            self._failed = 0
-        except CheckpointError as error:
-            self._note(error)
-        self._save_when_there_is_room(manifest, state, metrics)
+        if self.has_failed(wait=True):
+            self._note(self._error)
+            metrics = self._metrics  # of many more steps than those since
+        self._error, self._metrics = None, metrics
+        manifest = Manifest(step, run.config, self._key_data, data_state, run.codec_sha256)
+        while not self._start(manifest, state, metrics):
+            self._alive("waiting for room on the disk")
+            time.sleep(_ROOM_POLL_S)
         self._last_save = time.monotonic()
 
-    def finish(self) -> None:
-        """Waits for the last save; raises CheckpointError when it failed."""
-        self._run.checkpointer.wait()
-
-    def _save_when_there_is_room(self, manifest: Manifest, state: TrainState, metrics: dict[str, float]) -> None:
-        said = False
-        while True:
-            try:
-                self._run.checkpointer.save(manifest, state.params, (state.opt_state, state.guard), metrics)
-                return
-            except NoRoomError as error:
-                if self._run.operations.on_full_disk != "wait":
-                    raise
-                if not said:
-                    print(f"warning: {error}; waiting for room (--on_full_disk=wait)", file=sys.stderr, flush=True)
-                said = True
-                time.sleep(_ROOM_POLL_S)
+    def _start(self, manifest: Manifest, state: TrainState, metrics: dict[str, float]) -> bool:
+        """False when the disk has no room. Where it was full before, the run goes on with a whole checkpoint only."""
+        try:
+            self._run.checkpointer.save(manifest, state.params, (state.opt_state, state.guard), metrics)
+        except NoRoomError as error:
+            self._note(error)
+            return False
+        if self._full and self.has_failed(wait=True):
+            self._note(self._error)
+            return False
+        self._full = False
+        return True
 
     def _note(self, error: CheckpointError) -> None:
-        self._failed += 1
-        self._retry = True
-        if self._failed >= MAX_FAILED_SAVES:
+        """Says what is done about a failed save, or raises."""
+        if isinstance(error, NoRoomError):
+            if self._run.operations.on_full_disk != "wait":
+                raise error
+            if not self._full:
+                print(f"warning: {error}; waiting for room (--on_full_disk=wait)", file=sys.stderr, flush=True)
+            self._full, self._failed = True, 0
+        elif self._failed >= MAX_FAILED_SAVES:
             raise CheckpointError(f"{MAX_FAILED_SAVES} saves in a row failed; the last: {error}") from error
-        print(f"warning: {error}; saving again at the next step", file=sys.stderr, flush=True)
+        else:
+            print(f"warning: {error}; saving again", file=sys.stderr, flush=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from omni_jax.checkpoint import CheckpointError, load_manifest
+from omni_jax.checkpoint import CheckpointError, load_manifest, require_local
 from omni_jax.config import Config, ConfigError, to_dict
 from omni_jax.operations import Operations
 from omni_jax.parallel.multihost import is_first
@@ -37,14 +38,22 @@ def run_stage(config: Config, workdir: str | Path, operations: Operations | None
         raise ConfigError(
             f"stage {config.stage} needs speech codes: give --config.training.codec_from=<workdir of a trained codec>"
         )
+    require_local(workdir)
     workdir = Path(workdir)
-    try:
+    with _writable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--workdir={workdir}: {error.strerror}: give a directory that can be written") from error
     stage.train(config, workdir, operations or Operations())
     if is_first():
-        (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+        with _writable(workdir):
+            (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _writable(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"--workdir={workdir}: {error.strerror}: give a directory that can be written") from error
 
 
 def is_complete(config: Config, workdir: str | Path) -> bool:

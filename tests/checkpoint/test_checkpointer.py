@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from omni_jax.checkpoint.directory import committed_steps, kept_steps
 from omni_jax.checkpoint.manifest import LAYOUT_VERSION
 from omni_jax.config import Config, OptimizerConfig, TrainingConfig
 from omni_jax.operations import Operations
+from omni_jax.training.stages import run_stage
 
 PARAMS = {"layer": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.ones(3, np.float32)}}
 
@@ -212,7 +214,32 @@ def test_a_failed_save_is_told_at_the_next_look(tmp_path, monkeypatch):
     monkeypatch.setattr("omni_jax.checkpoint.checkpointer.write_hashes", lambda *_: 1 / 0)
     checkpointer.save(manifest(2), PARAMS, {"count": np.zeros(1)})
     deadline = time.monotonic() + 60
-    while (error := checkpointer.failure()) is None and time.monotonic() < deadline:
+    while (outcome := checkpointer.outcome()) is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert "ZeroDivisionError" in str(error)
+    assert "ZeroDivisionError" in str(outcome.error)
     assert committed_steps(tmp_path / "checkpoints") == [1]
+
+
+def test_a_save_holds_what_the_arrays_were(tmp_path):
+    """Although the next step takes their memory at once, and the ones of numpy are written over."""
+    donating = jax.jit(lambda tree: jax.tree.map(lambda leaf: 2 * leaf, tree), donate_argnums=0)
+    on_device = {"w": jnp.full((512, 512), 3.0)}
+    on_host = {"count": np.ones(4)}
+    checkpointer = Checkpointer(tmp_path)
+    checkpointer.save(manifest(1), on_device, on_host)
+    jax.block_until_ready(donating(on_device))
+    on_host["count"][:] = 7
+    checkpointer.wait()
+    assert on_device["w"].is_deleted()
+    restored = checkpointer.restore(Config(), {"w": jnp.zeros((512, 512))}, {"count": np.zeros(4)})
+    np.testing.assert_array_equal(restored.params["w"], np.full((512, 512), 3.0))
+    np.testing.assert_array_equal(restored.opt_state["count"], np.ones(4))
+
+
+@pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", Path("gs://bucket/run")])
+def test_an_address_of_a_bucket_is_refused_before_it_becomes_a_folder(workdir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (Checkpointer, load_params, lambda workdir: run_stage(Config(), workdir)):
+        with pytest.raises(CheckpointError, match="mount the bucket"):
+            use(workdir)
+    assert not list(tmp_path.iterdir())

@@ -10,9 +10,11 @@ import pytest
 from toy_runs import bad_steps, curve, finish, start, wait_for_step
 
 from omni_jax.checkpoint import load_manifest, load_params
+from omni_jax.checkpoint.directory import committed_steps
+from omni_jax.checkpoint.integrity import is_committed
 from omni_jax.training.metrics import read_metrics
 
-KILLS, STEPS = 20, 600
+KILLS, KILLS_IN_A_SAVE, STEPS = 20, 5, 600
 FLAGS = ("--step_s=0.01", "--checkpoint_every=3")
 NOTICE_S = 30.0
 
@@ -38,6 +40,25 @@ def test_kill_9_at_random_moments_changes_nothing(whole, tmp_path):
     assert curve(tmp_path) == curve(whole)
     for name, value in load_params(whole)[1].items():
         np.testing.assert_array_equal(load_params(tmp_path)[1][name], value)
+
+
+def test_kill_9_while_a_save_goes_on_leaves_the_one_before(whole, tmp_path):
+    checkpoints = tmp_path / "checkpoints"
+    for _ in range(KILLS_IN_A_SAVE):
+        process = start(tmp_path, STEPS, *FLAGS)
+        wait_for_step(tmp_path, 4 + max([0, *committed_steps(checkpoints)]), process)
+        before = unfinished(checkpoints)
+        while not unfinished(checkpoints) - before:
+            assert process.poll() is None, process.communicate()[0]
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert load_manifest(tmp_path).step == committed_steps(checkpoints)[-1]
+    finish(start(tmp_path, STEPS, "--step_s=0", "--checkpoint_every=100"))
+    assert curve(tmp_path) == curve(whole)
+
+
+def unfinished(checkpoints):
+    return {path.name for path in checkpoints.iterdir() if path.name[0].isdecimal() and not is_committed(path)}
 
 
 def test_sigterm_saves_leaves_in_time_and_repeats_nothing(whole, tmp_path):

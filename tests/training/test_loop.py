@@ -1,5 +1,6 @@
 """The loop on a model of two numbers: logs, resumes exactly, stops cleanly."""
 
+import errno
 import json
 import signal
 import struct
@@ -13,7 +14,8 @@ import numpy as np
 import optax
 import pytest
 
-from omni_jax.checkpoint import Checkpointer, load_manifest
+from omni_jax.checkpoint import Checkpointer, CheckpointError, load_manifest
+from omni_jax.checkpoint.directory import committed_steps
 from omni_jax.config import Config, TrainingConfig
 from omni_jax.operations import Operations
 from omni_jax.training.guard import guarded, new_guard
@@ -183,6 +185,43 @@ def test_going_back_in_vain_stops_too(tmp_path):
 def bad_from_4(state, batch):
     new, metrics = step_function(state, batch)
     return new, metrics | {"gradient_norm": jnp.where(batch >= 4, jnp.inf, 1.0)}
+
+
+def failing_writes(monkeypatch, failures):
+    """The first `failures` writes of hashes fail."""
+    from omni_jax.checkpoint import checkpointer
+
+    real, calls = checkpointer.write_hashes, []
+
+    def write(*arguments):
+        calls.append(arguments)
+        if len(calls) <= failures:
+            raise OSError(errno.EIO, "Input/output error")
+        real(*arguments)
+
+    monkeypatch.setattr(checkpointer, "write_hashes", write)
+    return calls
+
+
+def test_a_failed_save_is_told_and_tried_again(tmp_path, monkeypatch, capsys):
+    failing_writes(monkeypatch, failures=2)
+    run_to(tmp_path, 9)
+    assert capsys.readouterr().err.count("cannot write a checkpoint: Input/output error; saving again") == 2
+    assert committed_steps(tmp_path / "checkpoints")[-1] == 9
+
+
+def test_the_third_failed_save_in_a_row_stops_the_run(tmp_path, monkeypatch):
+    calls = failing_writes(monkeypatch, failures=100)
+    with pytest.raises(CheckpointError, match=r"3 saves in a row failed.*Input/output error"):
+        run_to(tmp_path, 10**6)
+    assert len(calls) == 3
+    assert not list((tmp_path / "checkpoints").iterdir()), "nothing that takes up room"
+
+
+def test_a_last_save_that_fails_is_tried_again(tmp_path, monkeypatch):
+    failing_writes(monkeypatch, failures=1)
+    run_to(tmp_path, 2)
+    assert load_manifest(tmp_path).step == 2
 
 
 def read_events(path):
