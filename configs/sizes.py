@@ -105,6 +105,14 @@ def codec_config(size: str, **groups: object) -> ConfigDict:
     return _config_dict(values)
 
 
+def recipe_config(name: str, **groups: object) -> ConfigDict:
+    """A ConfigDict of the codec stage with a published recipe in place of `spectral`."""
+    values = to_dict(Config(stage="codec", size=name, **groups))
+    for group in ("loss", "model", "codec", "codec_training"):
+        del values[group]
+    return _config_dict(values)
+
+
 def _config_dict(values: dict) -> ConfigDict:
     return ConfigDict({name: _tuples(value) for name, value in values.items()})
 
@@ -113,4 +121,4 @@ def _tuples(value: object) -> object:
     """ConfigDict overrides keep a tuple a tuple; `to_dict` made lists of them for JSON."""
     if isinstance(value, dict):
         return {name: _tuples(item) for name, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

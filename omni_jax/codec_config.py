@@ -230,3 +230,7 @@ class DiscriminatorConfig:
             bool(self.periods or self.scales or self.stft_windows or self.band_windows),
             "discriminator: has no part: name periods, scales, stft_windows or band_windows",
         )
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        return (*self.stft_windows, *self.band_windows)

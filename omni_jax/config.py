@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_jax.codec_config import CodecConfig
 from omni_jax.errors import ConfigError, require
+from omni_jax.recipe_config import RecipeConfig
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -341,11 +342,15 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     codec_training: CodecTrainingConfig = field(default_factory=CodecTrainingConfig)
+    recipe: RecipeConfig | None = None  # stage codec trains this in place of `codec`
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
         stages = ("codec", "pretrain", "perceive", "align", "duplex")
         require(self.stage in stages, f"stage={self.stage!r}: want one of {', '.join(stages)}")
+        require(
+            self.recipe is None or self.stage == "codec", f"recipe: stage {self.stage} has none: want stage='codec'"
+        )
         require(
             (self.model.num_codebooks, self.model.codebook_size)
             == (self.codec.num_codebooks, self.codec.codebook_size),
@@ -353,6 +358,11 @@ class Config:
             f"{self.codec.num_codebooks} x {self.codec.codebook_size}: set model.num_codebooks and model.codebook_size "
             "to the codec's",
         )
+
+    @property
+    def generator(self) -> Any:
+        """What stage `codec` trains: the config of a codec or of a vocoder."""
+        return self.recipe.generator if self.recipe else self.codec
 
 
 @dataclass(frozen=True)
@@ -406,6 +416,9 @@ def resolve(values: ConfigDict) -> Config:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+        return None if value is None else _convert(hint, value, path)
     if dataclasses.is_dataclass(hint):
         if dataclasses.is_dataclass(value):
             return value
@@ -416,7 +429,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{path}={value!r}: want a list of values")
-        return tuple(value)
+        return _frozen(value)
     if origin is not None and issubclass(origin, Mapping):
         return types.MappingProxyType({name: _frozen(item) for name, item in value.items()})
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -432,10 +445,12 @@ def _frozen(value: Any) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The inverse of `from_dict`, JSON-friendly."""
+    """The inverse of `from_dict`, JSON-friendly. A group that is None is left out."""
     out: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
+        if value is None:
+            continue
         if dataclasses.is_dataclass(value):
             value = to_dict(value)
         elif isinstance(value, Mapping):

@@ -11,7 +11,7 @@ SOURCES = [*PACKAGE, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 
 # A package may import the ones of lower levels. Entry points are the modules at the top of omni_jax.
 LEVELS = {
-    0: ("errors", "types", "dsp", "config", "codec_config", "operations"),
+    0: ("errors", "types", "dsp", "config", "codec_config", "recipe_config", "operations"),
     1: ("parallel", "input_pipeline"),
     2: ("nn",),
     3: ("models",),
@@ -25,7 +25,10 @@ ENTRY_LEVEL = 8
 SIDEWAYS = {
     ("config", "errors"),
     ("config", "codec_config"),
+    ("config", "recipe_config"),
     ("codec_config", "errors"),
+    ("recipe_config", "codec_config"),
+    ("recipe_config", "errors"),
     ("operations", "errors"),
     ("export", "streaming"),
     ("dsp", "types"),
@@ -101,7 +104,12 @@ def test_training_and_streaming_never_meet():
 def test_configs_import_no_device_code():
     for path in (ROOT / "configs").glob("*.py"):
         for module, _ in imports(path):
-            allowed = module.startswith(("ml_collections.", "configs.", "omni_jax.config.")) or module == "dataclasses"
+            homes = (
+                "ml_collections.",
+                "configs.",
+                *(f"omni_jax.{c}." for c in ("config", "codec_config", "recipe_config")),
+            )
+            allowed = module.startswith(homes) or module == "dataclasses"
             assert allowed, f"{path}: {module}"
 
 

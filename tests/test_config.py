@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from configs import align, codec, duplex, own_data, perceive, pretrain, sizes
+from configs import align, codec, codec_recipes, duplex, own_data, perceive, pretrain, sizes
 from omni_jax.config import Config, ConfigError, TransformerConfig, from_dict, resolve, to_dict
 from omni_jax.train import parse_flags, read_flags
 
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": align, "duplex": duplex}
-FILES = [*STAGES.values(), own_data]
+FILES = [*STAGES.values(), codec_recipes, own_data]
 CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
 CASES += [("pretrain", size) for size in sizes.TEXT_MODELS]
 MAX_KEYS = 107
+RECIPES = [("codec_recipes", f"{name}{size}") for name in codec_recipes.RECIPES for size in ("", "_tiny")]
+MODULES = STAGES | {"codec_recipes": codec_recipes}
 FLAGS = ["train", "--config=configs/pretrain.py:tiny", "--workdir=runs/x"]
 
 
@@ -43,12 +45,12 @@ def test_resolved_config_is_the_golden_one(stage, size):
     assert resolved_json(stage, size) == golden_path(stage, size).read_text(), "python -m tests.test_config"
 
 
-@pytest.mark.parametrize(("stage", "size"), CASES)
+@pytest.mark.parametrize(("stage", "size"), CASES + RECIPES)
 def test_a_stage_file_stays_small(stage, size):
     assert num_keys(STAGES[stage].get_config(size).to_dict()) <= MAX_KEYS
 
 
-@pytest.mark.parametrize(("stage", "size"), CASES)
+@pytest.mark.parametrize(("stage", "size"), CASES + RECIPES)
 def test_config_survives_json(stage, size):
     config = resolve(STAGES[stage].get_config(size))
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config

@@ -6,7 +6,7 @@ from omni_jax.checkpoint.directory import require_local
 from omni_jax.checkpoint.disk import NoRoomError
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.checkpoint.parameters import read_tree, save_params, write_tree
-from omni_jax.checkpoint.restore import load_codec, load_manifest, load_params
+from omni_jax.checkpoint.restore import load_any_codec, load_codec, load_manifest, load_params
 
 __all__ = [
     "CheckpointError",
@@ -15,6 +15,7 @@ __all__ = [
     "NoRoomError",
     "Outcome",
     "Restored",
+    "load_any_codec",
     "load_codec",
     "load_manifest",
     "load_params",

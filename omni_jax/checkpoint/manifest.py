@@ -31,7 +31,10 @@ RESUMABLE_KEYS = (
     "mesh.",
 )
 
-_STRUCTURAL_KEYS = ("stage", "model.", "codec.", "codec_training.discriminator_dim", "training.trainable")
+_STRUCTURAL_KEYS = (
+    *("stage", "model.", "codec.", "codec_training.discriminator_dim", "training.trainable"),
+    *(f"recipe.{group}." for group in ("seanet", "dac", "hifigan", "vocos", "discriminator", "weights")),
+)
 
 
 class CheckpointError(UserError):

@@ -30,7 +30,21 @@ def load_manifest(workdir: str | Path) -> Manifest:
 
 
 def load_codec(workdir: str | Path, expected_sha256: str = "") -> tuple[Config, Any]:
-    """Like `load_params` for a codec's workdir; another codec than the expected one is a CheckpointError."""
+    """Like `load_params` for the workdir of a `spectral` codec, the one that omni models speak through.
+
+    Another codec than the expected one, or one of a published recipe, is a CheckpointError.
+    """
+    config, params = load_any_codec(workdir, expected_sha256)
+    if config.recipe:
+        raise CheckpointError(
+            f"{workdir} holds a codec of recipe {config.size}, omni models speak through configs/codec.py's: train "
+            "that one and give its workdir"
+        )
+    return config, params
+
+
+def load_any_codec(workdir: str | Path, expected_sha256: str = "") -> tuple[Config, Any]:
+    """`load_codec` for the codecs of published recipes, too: `config.generator` says which it is."""
     config, params = load_params(workdir)
     if config.stage != "codec":
         raise CheckpointError(f"{workdir} holds stage {config.stage!r}, want a codec: check training.codec_from")

@@ -16,14 +16,13 @@ from omni_jax.input_pipeline.readers.record import Record
 from omni_jax.input_pipeline.readers.sources import OwnSources
 from omni_jax.types import ABSENT, SPEECH_SAMPLE_RATE_HZ
 
-PHONE_FRAME_SAMPLES = 480  # 50 Hz
+PHONE_RATE_HZ = 50
 GAIN_DB = (-12.0, 4.0)
-SAMPLES_PER_MS = SPEECH_SAMPLE_RATE_HZ // 1000
 
 
 class CodecBatch(NamedTuple):
-    wav: Float[np.ndarray, "B N"]  # 24 kHz
-    phones: Int[np.ndarray, "B N/480"]  # at 50 Hz; ABSENT where the clip was not aligned
+    wav: Float[np.ndarray, "B N"]  # 24 kHz, or the recipe's rate
+    phones: Int[np.ndarray, "B U"]  # at 50 Hz, whole frames; ABSENT where the clip was not aligned
 
 
 class Crops(Protocol):
@@ -38,7 +37,9 @@ class OwnCrops:
     """Crops of whatever has audio in `data.sources`; nothing is known of phones. Bad records are replaced."""
 
     def __init__(self, config: Config, own: OwnSources, split: str):
-        self._own, self._num_samples = own, config.codec_training.segment_samples
+        recipe = config.recipe
+        self._own, self._rate_hz = own, recipe.sample_rate_hz if recipe else SPEECH_SAMPLE_RATE_HZ
+        self._num_samples = (recipe or config.codec_training).segment_samples
         self._keys = own.keys([frozenset(["audio"])], frozenset(), split)
         self.num_clips = len(self._keys)
         if not self.num_clips:
@@ -48,22 +49,24 @@ class OwnCrops:
         return self._own.usable(self._keys, key, rng, self._crop)
 
     def _crop(self, record: Record, rng: np.random.Generator) -> CodecBatch:
-        wav, _ = draw_crop(decode_audio(record.audio, SPEECH_SAMPLE_RATE_HZ), self._num_samples, rng)
-        return CodecBatch(wav, np.full(self._num_samples // PHONE_FRAME_SAMPLES, ABSENT, np.int32))
+        wav, _ = draw_crop(decode_audio(record.audio, self._rate_hz), self._num_samples, rng)
+        return CodecBatch(wav, np.full(num_phone_frames(self._num_samples, self._rate_hz), ABSENT, np.int32))
 
 
 class CodecCrops:
-    """Cuts crops of `codec_training.segment_samples`; a shorter clip is surrounded by silence.
+    """Cuts crops of `codec_training.segment_samples`, or the recipe's; a shorter clip is surrounded by silence.
 
     Phone 0 is silence inside and around aligned clips; the others are numbered by frequency in the training split; the
-    rarest are left out (ABSENT) where there are more than `codec.num_phones`.
+    rarest are left out (ABSENT) where there are more than `num_phones`.
     """
 
     def __init__(self, config: Config, source: Source, split: str):
-        self._clips = load_speech(source, split, SPEECH_SAMPLE_RATE_HZ)
-        self._num_samples = config.codec_training.segment_samples
+        recipe = config.recipe
+        self._rate_hz = recipe.sample_rate_hz if recipe else SPEECH_SAMPLE_RATE_HZ
+        self._num_samples = (recipe or config.codec_training).segment_samples
+        self._clips = load_speech(source, split, self._rate_hz)
         train = load_speech(source, "train", SPEECH_SAMPLE_RATE_HZ)
-        self.phone_ids = phone_inventory(train, config.codec.num_phones)
+        self.phone_ids = phone_inventory(train, (recipe or config.codec).num_phones)
 
     @property
     def num_clips(self) -> int:
@@ -76,8 +79,12 @@ class CodecCrops:
         return CodecBatch(wav, self._phones(clip, start))
 
     def _phones(self, clip: SpeechClip, start: int) -> Int[np.ndarray, "U"]:
-        count = self._num_samples // PHONE_FRAME_SAMPLES
-        return phone_track(clip.phones, count, -start / SAMPLES_PER_MS, self.phone_ids)
+        count = num_phone_frames(self._num_samples, self._rate_hz)
+        return phone_track(clip.phones, count, -1000.0 * start / self._rate_hz, self.phone_ids)
+
+
+def num_phone_frames(num_samples: int, sample_rate_hz: int) -> int:
+    return num_samples * PHONE_RATE_HZ // sample_rate_hz
 
 
 def draw_crop(

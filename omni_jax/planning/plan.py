@@ -14,6 +14,7 @@ from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.parallel.mesh import check_batch, make_mesh
+from omni_jax.planning.codec_plan import describe_codec, lower_codec_plan
 from omni_jax.planning.collectives import MeshShape
 from omni_jax.planning.hlo import parse_hlo
 from omni_jax.planning.model_flops import count_parameters, model_flops
@@ -38,12 +39,9 @@ class Plan:
 
 def make_plan(config: Config, target: Target) -> Plan:
     """Compiles the train step of `config.stage` and measures the program. Raises UserError for what cannot be."""
-    if config.stage == "codec":
-        raise UserError("stage codec fits one device and is not planned: want pretrain, align or duplex")
     mesh = make_mesh(config.mesh, topology_devices(target.topology, target.num_slices))
     check_batch(config, mesh)
-    optimizer = omni_optimizer(config)
-    lowered = lower_step(config, mesh, optimizer, abstract_state(config, mesh, optimizer), abstract_batch(config))
+    lowered = lower_codec_plan(config, mesh) if config.stage == "codec" else _lower_omni(config, mesh)
     started = time.monotonic()
     try:
         compiled = lowered.compile()
@@ -55,6 +53,11 @@ def make_plan(config: Config, target: Target) -> Plan:
     memory, speed = _memory(compiled.memory_analysis(), target), _speed(config, cost, mesh, target)
     values = _describe(config, target, mesh) | memory | speed
     return Plan(values | {"compile_seconds": seconds, "versions": versions()}, hlo)
+
+
+def _lower_omni(config: Config, mesh: Mesh) -> jax.stages.Lowered:
+    optimizer = omni_optimizer(config)
+    return lower_step(config, mesh, optimizer, abstract_state(config, mesh, optimizer), abstract_batch(config))
 
 
 def abstract_batch(config: Config) -> Batch:
@@ -75,7 +78,6 @@ def hlo_cost(hlo: str, mesh: Mesh, target: Target) -> Cost:
 
 
 def _describe(config: Config, target: Target, mesh: Mesh) -> dict[str, Any]:
-    parameters = count_parameters(config)
     return {
         "stage": config.stage,
         "size": config.size,
@@ -84,6 +86,12 @@ def _describe(config: Config, target: Target, mesh: Mesh) -> dict[str, Any]:
         "devices": mesh.size,
         "mesh": dict(mesh.shape),
         "rows": config.data.rows,
+    } | (describe_codec(config) if config.stage == "codec" else _describe_omni(config))
+
+
+def _describe_omni(config: Config) -> dict[str, Any]:
+    parameters = count_parameters(config)
+    return {
         "row_positions": config.data.row_positions,
         "remat": config.model.transformer.remat,
         "params_total": parameters.total,
@@ -106,10 +114,21 @@ def _memory(stats: Any, target: Target) -> dict[str, Any]:
 
 
 def _speed(config: Config, cost: Cost, mesh: Mesh, target: Target) -> dict[str, Any]:
+    """The codec has no count of model FLOPs, and so no MFU."""
+    speed = _cost(cost)
+    if config.stage == "codec":
+        return speed
     flops = model_flops(config) / mesh.size
     peak = chip_of(target.topology).peak_flops
-    return {
+    return speed | {
         "model_flops": flops,
+        "predicted_mfu": flops / peak / cost.overlapped_seconds,
+        "predicted_mfu_serial": flops / peak / cost.serial_seconds,
+    }
+
+
+def _cost(cost: Cost) -> dict[str, Any]:
+    return {
         "program_flops": cost.flops,
         "collective_bytes": dict(cost.bytes_by_kind),
         "collective_bytes_by_axis": dict(cost.bytes_by_axis),
@@ -118,8 +137,6 @@ def _speed(config: Config, cost: Cost, mesh: Mesh, target: Target) -> dict[str, 
         "link_seconds": dict(cost.link_seconds),
         "predicted_step_seconds": cost.overlapped_seconds,
         "predicted_step_seconds_serial": cost.serial_seconds,
-        "predicted_mfu": flops / peak / cost.overlapped_seconds,
-        "predicted_mfu_serial": flops / peak / cost.serial_seconds,
         "bound_by": cost.bound_by,
         "unknown_kernels": sorted(cost.unknown_kernels),
     }

@@ -43,6 +43,8 @@ def candidates(config: Config, target: Target) -> list[Config]:
 
 def sweep(config: Config, target: Target) -> list[dict[str, Any]]:
     """The plan of every candidate with its `change` and `tokens_per_second` a device; the fastest that fits first."""
+    if config.stage == "codec":
+        raise UserError("stage codec has no meshes to choose from: plan it without --sweep")
     results = [_try(candidate, target) for candidate in candidates(config, target)]
     return sorted(results, key=lambda plan: (not plan.get("fits", False), -plan.get("tokens_per_second", 0.0)))
 

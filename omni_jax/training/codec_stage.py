@@ -11,18 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from omni_jax.checkpoint import Checkpointer
 from omni_jax.config import CodecConfig, Config, ConfigError, OptimizerConfig
-from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.input_pipeline.loader import make_codec_loader
 from omni_jax.models import codec
 from omni_jax.nn.quantize import QuantizerState, kmeans_codebooks
 from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import make_mesh
-from omni_jax.parallel.sharding import batch_sharding
+from omni_jax.training.codec_program import Method, compile_codec_step, placed_like
 from omni_jax.training.gan_step import (
     CodecOptimizers,
     CodecOptState,
@@ -30,9 +29,10 @@ from omni_jax.training.gan_step import (
     make_codec_step,
     split_codebooks,
 )
-from omni_jax.training.guard import guarded, new_guard
-from omni_jax.training.loop import Loader, Prepare, Run, StepFunction, resume, train
+from omni_jax.training.guard import new_guard
+from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.optimizer import learning_rate_schedule
+from omni_jax.training.recipe_stage import recipe_method
 from omni_jax.training.state import TrainState
 
 KMEANS_ITERATIONS = 20
@@ -55,17 +55,30 @@ def train_codec_on(
     if jax.process_count() > 1:
         raise ConfigError(f"stage codec trains in one process, here are {jax.process_count()}: start it on one host")
     mesh = make_mesh(config.mesh, jax.devices())
-    optimizers = make_optimizers(config)
     operations = operations or Operations()
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
     run = Run(config, Path(workdir), checkpointer, operations=operations)
     everywhere = NamedSharding(mesh, PartitionSpec())
-    create = jax.jit(functools.partial(init_codec_state, config, optimizers), out_shardings=everywhere)
+    method = method_of(config)
+    create = jax.jit(method.create, out_shardings=everywhere)
     state = resume(run, create(config.seed), loader)
-    step = compile_codec_step(config, mesh, optimizers, state)
-    state = train(run, state, step, loader, config.data.rows, kmeans_start(config, loader))
+    step = compile_codec_step(config, mesh, method.step, state)
+    prepare = functools.partial(method.prepare, loader)
+    state = train(run, state, step, loader, config.data.rows, prepare)
     checkpointer.close()
     return state
+
+
+def method_of(config: Config) -> Method:
+    """A published recipe's, or that of `spectral`."""
+    if config.recipe:
+        return recipe_method(config)
+    optimizers = make_optimizers(config)
+    return Method(
+        create=functools.partial(init_codec_state, config, optimizers),
+        step=make_codec_step(config, optimizers),
+        prepare=functools.partial(kmeans_start, config),
+    )
 
 
 def make_optimizers(config: Config) -> CodecOptimizers:
@@ -101,30 +114,11 @@ def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> 
     return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, new_guard())
 
 
-def compile_codec_step(config: Config, mesh: Mesh, optimizers: CodecOptimizers, state: TrainState) -> StepFunction:
-    """One program for all phases, compiled ahead: another shape raises instead of recompiling. Donates the state."""
-    rows, everywhere = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
-    samples = config.codec_training.segment_samples
-    batch = CodecBatch(
-        jax.ShapeDtypeStruct((config.data.rows, samples), jnp.float32, sharding=rows),
-        jax.ShapeDtypeStruct((config.data.rows, samples // 480), jnp.int32, sharding=rows),
-    )
-    codec_step = guarded(make_codec_step(config, optimizers), config.optimizer.spike_factor)
-    step = jax.jit(codec_step, out_shardings=everywhere, donate_argnums=0)
-    with jax.set_mesh(mesh):
-        compiled = step.lower(state, batch).compile()
-    return lambda state, batch: compiled(state, jax.device_put(CodecBatch(*batch), rows))
-
-
-def kmeans_start(config: Config, loader: Loader) -> Prepare:
+def kmeans_start(config: Config, loader: Loader, steps_done: int, state: TrainState) -> TrainState:
     """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
-
-    def prepare(steps_done: int, state: TrainState) -> TrainState:
-        if steps_done != config.codec_training.quantiser_start_step:
-            return state
-        return start_quantizer(config, state, loader)
-
-    return prepare
+    if steps_done != config.codec_training.quantiser_start_step:
+        return state
+    return start_quantizer(config, state, loader)
 
 
 def start_quantizer(config: Config, state: TrainState, loader: Loader) -> TrainState:
@@ -136,11 +130,7 @@ def start_quantizer(config: Config, state: TrainState, loader: Loader) -> TrainS
     fit: Callable[..., QuantizerState] = jax.jit(kmeans_codebooks, static_argnums=(1, 2, 3))
     quantizer = fit(points, cfg.num_codebooks, cfg.codebook_size, KMEANS_ITERATIONS, key)
     params = state.params | {"codebooks": quantizer.codebooks}
-    placed = jax.device_put(
-        (params, state.opt_state._replace(quantizer=quantizer)),
-        jax.tree.map(lambda leaf: leaf.sharding, (state.params, state.opt_state)),
-    )
-    return state._replace(params=placed[0], opt_state=placed[1])
+    return placed_like(state, state._replace(params=params, opt_state=state.opt_state._replace(quantizer=quantizer)))
 
 
 @functools.partial(jax.jit, static_argnums=0)

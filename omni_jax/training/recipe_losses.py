@@ -72,6 +72,11 @@ def feature_loss(real: Judged, fake: Judged) -> Float[Array, ""]:
     return sum(jnp.mean(jnp.abs(jax.lax.stop_gradient(a) - b)) for a, b in pairs)
 
 
+def mean_feature_loss(real: Judged, fake: Judged) -> Float[Array, ""]:
+    """`feature_loss` as a mean over the discriminators, as in Vocos."""
+    return feature_loss(real, fake) / len(real)
+
+
 def relative_feature_loss(real: Judged, fake: Judged) -> Float[Array, ""]:
     """L1 between features relative to the real ones' mean magnitude, mean over all, as in AudioCraft."""
     pairs = [(jax.lax.stop_gradient(a), b) for r, f in zip(real, fake) for a, b in zip(r.features, f.features)]

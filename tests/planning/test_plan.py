@@ -51,7 +51,7 @@ def test_a_plan_on_fake_devices(tmp_path, capsys):
         (["--config=configs/pretrain.py:tiny"], "--topology=v5p:4x4x4"),
         (["--config=configs/pretrain.py:tiny", "--topology=v9:2x2"], "--topology=v9:2x2: want .* kind one of v4, v5e"),
         (["--config=configs/pretrain.py:tiny", "--topology=v5p:4x4"], "v5p has 3 axes, want for example v5p:4x4x4"),
-        (["--config=configs/codec.py:tiny", "--topology=cpu:8"], "stage codec"),
+        (["--config=configs/codec.py:tiny", "--topology=cpu:8", "--sweep"], "stage codec has no meshes"),
         ([*SMALL, "--config.data.rows=12"], "data.rows=12 must be a multiple of 8"),
         ([*SMALL, "--config.mesh.tensor=3"], "8 devices are not a multiple of 6"),
     ],

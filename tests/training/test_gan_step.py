@@ -1,5 +1,6 @@
 """One compiled program through all phases of codec training; each part of the step does its work and no other's."""
 
+import functools
 import itertools
 
 import jax
@@ -23,6 +24,7 @@ from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.models.codec.discriminators import Judgement
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.training import codec_losses, codec_stage, gan_step
+from omni_jax.training.codec_program import compile_codec_step
 from omni_jax.training.metrics import read_metrics
 from omni_jax.training.saving import Run, Saver
 from omni_jax.types import ABSENT
@@ -91,8 +93,8 @@ def history(workdir):
     optimizers, loader = codec_stage.make_optimizers(CONFIG), ToneLoader()
     state = codec_stage.init_codec_state(CONFIG, optimizers, 0)
     state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
-    step = codec_stage.compile_codec_step(CONFIG, mesh, optimizers, state)
-    prepare = codec_stage.kmeans_start(CONFIG, loader)
+    step = compile_codec_step(CONFIG, mesh, gan_step.make_codec_step(CONFIG, optimizers), state)
+    prepare = functools.partial(codec_stage.kmeans_start, CONFIG, loader)
     states, metrics = [jax.device_get(state)], []
     for number in range(1, STEPS + 1):
         state = prepare(number - 1, state)

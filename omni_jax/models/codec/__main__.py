@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from omni_jax.checkpoint import CheckpointError, load_codec, params_sha256
+from omni_jax.checkpoint import CheckpointError, load_any_codec, params_sha256
 from omni_jax.errors import UserError, run_main
 from omni_jax.evals.codec_folder import evaluate_folder
 from omni_jax.models import codec
@@ -61,8 +61,10 @@ def _load(flags: argparse.Namespace, sha256: str = "") -> tuple[codec.AnyCodecCo
         if sha256 and params_sha256(params) != sha256:
             raise CheckpointError(f"{flags.weights} is not the codec of these codes: use the codec that made them")
         return cfg, params
-    config, params = load_codec(flags.workdir, sha256)
-    return config.codec, params
+    config, params = load_any_codec(flags.workdir, sha256)
+    if config.recipe and not config.recipe.is_codec:
+        raise CheckpointError(f"{flags.workdir} holds a vocoder ({config.size}), which makes no codes: give a codec's")
+    return config.generator, params
 
 
 def _encode(flags: argparse.Namespace) -> None:

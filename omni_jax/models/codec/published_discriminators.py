@@ -137,8 +137,9 @@ class Discriminators(nnx.Module):
             | {f"bands_{w}": BandsDiscriminator(w, cfg.dim, rngs=rngs) for w in cfg.band_windows}
         )
 
-    def __call__(self, wav: Float[Array, "B N"]) -> tuple[Judgement, ...]:
-        return tuple(part(wav) for part in self.parts.values())
+    def judge(self, wav: Float[Array, "B N"]) -> dict[str, Judgement]:
+        """By the discriminator's name, such as period_2."""
+        return {name: part(wav) for name, part in self.parts.items()}
 
 
 def init_params(cfg: DiscriminatorConfig, key: PRNGKeyArray) -> Any:
