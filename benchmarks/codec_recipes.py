@@ -25,14 +25,14 @@ from jaxtyping import Float
 
 from configs import codec as spectral
 from configs import codec_recipes
-from omni_jax.config import Config
+from omni_jax.config import Config, resolve
 from omni_jax.evals.codec_folder import codebook_use, distances
 from omni_jax.input_pipeline.corpus import load_speech
 from omni_jax.input_pipeline.loader import Loader, make_codec_loader
 from omni_jax.input_pipeline.materials import corpus_source
 from omni_jax.models import codec, vocoder
 from omni_jax.parallel.mesh import make_mesh
-from omni_jax.train import resolve, use_compilation_cache
+from omni_jax.train import use_compilation_cache
 from omni_jax.training.codec_program import compile_codec_step
 from omni_jax.training.codec_stage import method_of
 from omni_jax.training.host_memory import keep_freed_memory

@@ -47,12 +47,12 @@ def test_resolved_config_is_the_golden_one(stage, size):
 
 @pytest.mark.parametrize(("stage", "size"), CASES + RECIPES)
 def test_a_stage_file_stays_small(stage, size):
-    assert num_keys(STAGES[stage].get_config(size).to_dict()) <= MAX_KEYS
+    assert num_keys(MODULES[stage].get_config(size).to_dict()) <= MAX_KEYS
 
 
 @pytest.mark.parametrize(("stage", "size"), CASES + RECIPES)
 def test_config_survives_json(stage, size):
-    config = resolve(STAGES[stage].get_config(size))
+    config = resolve(MODULES[stage].get_config(size))
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 

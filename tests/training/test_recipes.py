@@ -13,11 +13,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs import codec_recipes
 from omni_jax.checkpoint import Checkpointer, CheckpointError, load_codec, load_params
 from omni_jax.codec_config import DacConfig, DiscriminatorConfig, HifiGanConfig, VocosConfig
-from omni_jax.config import ConfigError, MeshConfig
+from omni_jax.config import ConfigError, MeshConfig, resolve
 from omni_jax.input_pipeline.codec_loader import CodecBatch, num_phone_frames
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.recipe_config import RecipeConfig
-from omni_jax.train import resolve
 from omni_jax.training import codec_stage, recipe_stage
 from omni_jax.training.codec_program import compile_codec_step
 from omni_jax.training.recipe_step import RecipeOptimizers, make_recipe_step
