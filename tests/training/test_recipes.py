@@ -109,7 +109,8 @@ def assert_learned(before, after, metrics):
             for (path, a), b in zip(jax.tree.leaves_with_path(getattr(old, part)), jax.tree.leaves(getattr(new, part)))
             if np.array_equal(a, b)
         ]
-        assert not unchanged, f"{part}: {unchanged}"
+        # Where the hinge is open on both sides, what pulls real and generated apart cancels in the last bias.
+        assert not [path for path in unchanged if not path.endswith("['judge']['bias']")], f"{part}: {unchanged}"
     for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(before.params)):
         assert not np.array_equal(a, b)
 
