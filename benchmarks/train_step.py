@@ -26,8 +26,8 @@ from configs import pretrain
 from omni_jax.config import Config, MeshConfig, resolve
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
+from omni_jax.planning.abstract_batch import abstract_batch
 from omni_jax.planning.model_flops import count_parameters, model_flops
-from omni_jax.planning.plan import abstract_batch
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.state import TrainState, init_state
 from omni_jax.training.step import lower_step

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from omni_jax.config import Config
 from omni_jax.errors import UserError
-from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.parallel.mesh import check_batch, make_mesh
+from omni_jax.planning.abstract_batch import abstract_batch
 from omni_jax.planning.codec_plan import describe_codec, lower_codec_plan
 from omni_jax.planning.collectives import MeshShape
 from omni_jax.planning.hlo import parse_hlo
@@ -22,7 +21,6 @@ from omni_jax.planning.roofline import Cost, program_cost
 from omni_jax.planning.topology import chip_of, parse_topology, topology_devices, versions
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.step import lower_step
-from omni_jax.types import Batch
 
 
 @dataclass(frozen=True)
@@ -58,17 +56,6 @@ def make_plan(config: Config, target: Target) -> Plan:
 def _lower_omni(config: Config, mesh: Mesh) -> jax.stages.Lowered:
     optimizer = omni_optimizer(config)
     return lower_step(config, mesh, optimizer, abstract_state(config, mesh, optimizer), abstract_batch(config))
-
-
-def abstract_batch(config: Config) -> Batch:
-    """Shapes and dtypes of the stage's batches: a batch of one pool, with as many of them as the config asks for."""
-    budget = Budget.from_config(config)
-    empty = assemble(Packer(budget.of_rows(budget.rows_per_pool)), np.random.default_rng(0))
-
-    def whole(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((leaf.shape[0] * budget.num_pools, *leaf.shape[1:]), leaf.dtype)
-
-    return jax.tree.map(whole, empty)
 
 
 def hlo_cost(hlo: str, mesh: Mesh, target: Target) -> Cost:
