@@ -95,7 +95,7 @@ class Transformer(nnx.Module):
 
         stats = None
         for stack in self.stacks:
-            x, stats = run_layers(stack, body, x, remat=self.cfg.remat, scan=self.cfg.scan_layers)
+            x, stats = run_layers(stack, body, x, remat=self.cfg.remat, scan=self.cfg.scan_layers, dtype=x.dtype)
         return self.norm(x), self._moe_stats(stats)
 
     def init_cache(self, batch: int, prefix_slots: int, ring_slots: int, dtype: jnp.dtype) -> KVCache:

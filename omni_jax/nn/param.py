@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -40,18 +41,6 @@ _POLICIES = {
 }
 
 
-@jax.custom_vjp
-def _read_in_the_loop(x: jax.Array) -> jax.Array:
-    """Keeps the conversion of a layer's weights inside the loop over layers.
-
-    Without this the compiler converts all layers' weights before the loop and holds the copies throughout.
-    """
-    return jax.lax.optimization_barrier(x)
-
-
-_read_in_the_loop.defvjp(lambda x: (_read_in_the_loop(x), None), lambda _, gradient: (gradient,))
-
-
 def run_layers(
     layers: nnx.Module,
     body: Callable[[Any, Any, Any], tuple[Any, Any]],
@@ -60,6 +49,7 @@ def run_layers(
     *,
     remat: str = "none",
     scan: bool = True,
+    dtype: Any = None,
 ) -> tuple[Any, Any]:
     """Applies `body(layer, carry, x) -> carry, y` layer after layer.
 
@@ -69,16 +59,18 @@ def run_layers(
         per_layer: pytree with a leading layer axis, handed out slice by slice (caches).
         remat: `none`, `minimal`, `offload` or `full` rematerialisation of each layer in the backward pass.
         scan: one compiled body under `lax.scan`; False unrolls, which compiles longer and runs faster on a CPU.
+        dtype: in which a scan reads the weights and stacks their gradients. Compilers convert all layers' weights
+            before the loop anyway, where the body does it; gradients would still be stacked in float32.
 
     Returns:
         The last carry, and the `y` of all layers stacked.
     """
     graph, state = nnx.split(layers)
+    if scan and dtype is not None:
+        state = jax.tree.map(partial(_convert, dtype), state, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
     def step(carry: Any, inputs: tuple[Any, Any]) -> tuple[Any, Any]:
         layer_state, x = inputs
-        if scan:
-            layer_state = jax.tree.map(_read_in_the_loop, layer_state)
         return body(nnx.merge(graph, layer_state), carry, x)
 
     if remat != "none":
@@ -90,3 +82,9 @@ def run_layers(
         carry, y = step(carry, jax.tree.map(lambda leaf, i=index: leaf[i], (state, per_layer)))
         outputs.append(y)
     return carry, jax.tree.map(lambda *ys: jnp.stack(ys), *outputs)
+
+
+def _convert(dtype: Any, variable: nnx.Variable) -> nnx.Variable:
+    """Norms, biases and routers, which compute in float32, stay."""
+    is_matrix = "small" not in variable.get_metadata("axes")
+    return variable.replace(variable[...].astype(dtype)) if is_matrix else variable

@@ -54,6 +54,24 @@ def test_scanned_unrolled_and_rematerialised_layers_agree(remat):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, expected)
 
 
+def test_a_scan_stacks_gradients_in_the_compute_dtype():
+    graph, state = nnx.split(stack_layers(lambda rngs: SwiGLU(6, 10, rngs), 3, nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(0), (2, 4, 6), jnp.bfloat16)
+
+    def loss(state, dtype):
+        y, _ = run_layers(nnx.merge(graph, state), lambda f, x, _: (x + f(x), None), x, remat="full", dtype=dtype)
+        return jnp.sum(y.astype(jnp.float32))
+
+    state = nnx.to_pure_dict(state)
+    narrow, wide = (jax.grad(loss)(state, dtype) for dtype in (jnp.bfloat16, None))
+    jax.tree.map(np.testing.assert_array_equal, narrow, wide)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(narrow))
+    program = jax.make_jaxpr(jax.grad(lambda state: loss(state, jnp.bfloat16)))(state)
+    scans = [equation for equation in program.eqns if equation.primitive.name == "scan"]
+    stacked = [out.aval for scan in scans for out in scan.outvars if out.aval.shape == (3, 6, 10)]
+    assert [aval.dtype for aval in stacked] == [jnp.bfloat16] * 2
+
+
 def test_layers_of_a_stack_differ():
     layers = stack_layers(lambda rngs: SwiGLU(6, 10, rngs), 2, nnx.Rngs(0))
     kernel = np.asarray(layers.gate.kernel[...])
