@@ -14,8 +14,9 @@ class Operations:
     allow_config_change: bool = False  # go on with a checkpoint although the config differs
     checkpoint_every_s: float = 0.0  # also save after so many seconds, whatever training.checkpoint_every says
     keep_every: int = 0  # checkpoints of steps that are a multiple are kept for good
-    best_metric: str = ""  # the checkpoint with the least mean of this logged metric is kept, such as loss
+    best_metric: str = ""  # the checkpoint with the least mean of this logged metric is kept, such as held_out/loss
     on_full_disk: str = "stop"  # stop | wait: what to do when a checkpoint does not fit
+    evaluate_every: int = 0  # steps between losses on held-out batches, logged as held_out/loss and its terms
     max_bad_steps: int = 5  # skipped steps in a row before the run goes back to a checkpoint
     stall_timeout_s: float = 900.0  # without a finished step for so long, dump all stacks and abort
     profile_steps: str = ""  # first:last, such as 10:13, traced into <workdir>/profile (xprof)
@@ -23,7 +24,7 @@ class Operations:
     def __post_init__(self) -> None:
         if self.on_full_disk not in ("stop", "wait"):
             raise UserError(f"--on_full_disk={self.on_full_disk}: want stop or wait")
-        for name in ("checkpoint_every_s", "keep_every", "stall_timeout_s"):
+        for name in ("checkpoint_every_s", "keep_every", "evaluate_every", "stall_timeout_s"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name}={getattr(self, name)}: want 0 (off) or more")
         if self.max_bad_steps < 1:

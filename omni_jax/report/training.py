@@ -69,6 +69,7 @@ def facts(records: Sequence[Mapping[str, Any]], attempts: Sequence[Mapping[str, 
         "time": time_chart(seconds),
         "percentiles": [(f"{p} %", f"{np.percentile(times, p):.1f} ms") for p in PERCENTILES] if len(times) else [],
         "losses": loss_curves({last["stage"]: records}),
+        "held_out": lines_chart(records, "held_out", "held-out loss and its terms", logarithmic=False),
         "gradients": lines_chart(records, "gradient_norm", "gradient norm by part", logarithmic=True),
         "experts": lines_chart(records, "max_expert_share", "largest share of one expert", logarithmic=False),
     }

@@ -54,6 +54,10 @@ def train_codec_on(
     """`train_codec` on the `CodecBatch`es of a given loader."""
     if jax.process_count() > 1:
         raise ConfigError(f"stage codec trains in one process, here are {jax.process_count()}: start it on one host")
+    if operations and operations.evaluate_every:
+        raise ConfigError(
+            "--evaluate_every: stage codec has no held-out loss; see python -m omni_jax.models.codec evaluate"
+        )
     mesh = make_mesh(config.mesh, jax.devices())
     operations = operations or Operations()
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)

@@ -30,6 +30,7 @@ __all__ = ["Loader", "Run", "StepFunction", "Stopped", "TrainingError", "resume"
 
 StepFunction = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 Prepare = Callable[[int, TrainState], TrainState]
+Evaluate = Callable[[Any], dict[str, float]]
 
 
 class Stopped(SystemExit):
@@ -50,6 +51,7 @@ def train(
     loader: Loader,
     examples: int,
     prepare: Prepare | None = None,
+    evaluate: Evaluate | None = None,
 ) -> TrainState:
     """Runs to `config.training.steps`; every step's metrics must have "loss".
 
@@ -60,8 +62,9 @@ def train(
     Args:
         examples: examples a step, to show.
         prepare: called with the steps done and the state before each step; may replace the state.
+        evaluate: from parameters to numbers that are logged, every `--evaluate_every` steps and after the last one.
     """
-    return _Loop(run, step_function, loader, prepare, state, examples).run(state)
+    return _Loop(run, step_function, loader, (prepare, evaluate), state, examples).run(state)
 
 
 class _Loop:
@@ -72,11 +75,12 @@ class _Loop:
         run: Run,
         step_function: StepFunction,
         loader: Loader,
-        prepare: Prepare | None,
+        hooks: tuple[Prepare | None, Evaluate | None],
         state: TrainState,
         examples: int,
     ) -> None:
-        self._run, self._step_function, self._loader, self._prepare = run, step_function, loader, prepare
+        self._run, self._step_function, self._loader = run, step_function, loader
+        self._prepare, self._evaluate = hooks
         self._step = start = int(state.step)
         self._data_state: Any = None  # the loader's, after the batch of the last step
         self._goodput = Goodput(run.workdir, start)
@@ -111,6 +115,8 @@ class _Loop:
         state, finished = self._advance(state)
         if finished and self._bad_steps.seen(finished):
             return self._go_back(state)
+        if self._evaluate and self._is_time_to_evaluate():
+            self._log_held_out(self._evaluate, state)
         stop = self._save_or_stop(state)
         if stop:
             self._end(state)
@@ -135,6 +141,18 @@ class _Loop:
         self._watchdog.beat(f"running step {self._step + 1}")
         self._signals.worth_saving = True
         return state, finished
+
+    def _is_time_to_evaluate(self) -> bool:
+        every = self._run.operations.evaluate_every
+        return bool(every) and (self._step % every == 0 or self._step == self._run.config.training.steps)
+
+    def _log_held_out(self, evaluate: Evaluate, state: TrainState) -> None:
+        with self._goodput.spend("step"):
+            jax.block_until_ready(state.params)
+        self._watchdog.beat("evaluating", first=True)
+        with self._goodput.spend("evaluation"):
+            self._log.include(evaluate(state.params))
+        self._watchdog.beat(f"running step {self._step + 1}")
 
     def _save_or_stop(self, state: TrainState) -> int:
         """Saves when it is time; the number of the signal that ends the run, or 0."""

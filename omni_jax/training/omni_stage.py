@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import check_batch, make_mesh
 from omni_jax.parallel.process_rows import my_shards
 from omni_jax.parallel.sharding import batch_sharding
+from omni_jax.training.held_out import HeldOut
 from omni_jax.training.loop import Loader, Run, resume, train
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.speech_codes import shared_code_cache
@@ -45,7 +47,9 @@ def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.virtual_shards)
     loader = make_loader(config, "train", codes, workdir, shards)
     state = starting_state(run, mesh, optimizer, loader)
-    train(run, state, compile_on_first_batch(config, mesh, optimizer), loader, config.data.rows)
+    held_out = HeldOut(config, mesh, partial(make_loader, config, "test", codes, workdir, shards))
+    step = compile_on_first_batch(config, mesh, optimizer)
+    train(run, state, step, loader, config.data.rows, evaluate=held_out)
     checkpointer.close()
     loader.close()
 

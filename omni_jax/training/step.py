@@ -20,7 +20,7 @@ from omni_jax.training.guard import guarded
 from omni_jax.training.losses import omni_loss
 from omni_jax.training.optimizer import learning_rate_schedule, trainable_mask
 from omni_jax.training.state import TrainState
-from omni_jax.types import ABSENT, Batch
+from omni_jax.types import ABSENT, Batch, MoEStats
 
 Metrics = dict[str, jax.Array]
 
@@ -72,6 +72,14 @@ def train_step(
     return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
 
 
+def batch_loss(config: Config, params: Any, batch: Batch) -> tuple[jax.Array, Metrics, MoEStats]:
+    """The loss, its terms, and what the routers did."""
+    output = omni.apply(config.model, params, batch)
+    head = omni.text_projection(config.model, params)
+    loss, terms = omni_loss(config.loss, output, batch, head, config.model.audio.ctc_subframes)
+    return loss, terms, output.moe
+
+
 def _gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.Array, Any]:
     """Metrics, each layer's share of positions by expert, and gradients."""
 
@@ -80,10 +88,7 @@ def _gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.
     def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
         # No backward pass for what stays as it is.
         params = jax.tree.map(lambda leaf, train: leaf if train else jax.lax.stop_gradient(leaf), params, trainable)
-        output = omni.apply(config.model, params, batch)
-        head = omni.text_projection(config.model, params)
-        loss, terms = omni_loss(config.loss, output, batch, head, config.model.audio.ctc_subframes)
-        moe = output.moe
+        loss, terms, moe = batch_loss(config, params, batch)
         if config.model.transformer.num_experts:
             terms |= {"router_entropy": moe.router_entropy, "max_expert_share": jnp.max(moe.expert_share)}
             terms |= {"dropped_share": moe.dropped_share}

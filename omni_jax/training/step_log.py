@@ -35,6 +35,7 @@ class StepLog:
         self._run, self._examples, self._goodput = run, examples, goodput
         self._log_every, self._steps = run.config.training.log_every, run.config.training.steps
         self._held: tuple[int, dict[str, jax.Array], tuple[Any, Any]] | None = None
+        self._held_out: dict[str, float] = {}  # of the step that is held
         self._logged: list[dict[str, float]] = []  # since the last save
         self._writer: MetricsWriter | None = None
         self._progress: StageProgress | None = None
@@ -48,12 +49,18 @@ class StepLog:
         self._held = (step, metrics, data_states)
         return before
 
+    def include(self, held_out: dict[str, float]) -> None:
+        """Numbers of held-out batches after the step that is held, which is logged for their sake."""
+        self._held_out = held_out
+        self._logged.append(held_out)
+
     def flush(self) -> Finished | None:
         """Waits for the step that is held, and logs it."""
         if self._held is None:
             return None
         (step, metrics, data_states), self._held = self._held, None
-        due = step == 1 or step % self._log_every == 0 or step == self._steps
+        held_out, self._held_out = self._held_out, {}
+        due = step == 1 or step % self._log_every == 0 or step == self._steps or bool(held_out)
         wanted = metrics if due else {name: metrics[name] for name in ("loss", *COUNTERS) if name in metrics}
         if not due and "bad_steps_in_a_row" not in metrics:
             self._show(step, None)
@@ -63,19 +70,20 @@ class StepLog:
         loss = values.pop("loss")
         in_a_row = int(values.pop("bad_steps_in_a_row", 0))
         if due and np.isfinite(loss):
-            self._write(step, loss, values)
+            self._logged.append({"loss": loss, **values})
+            self._write(step, loss, values | held_out)
         self._show(step, loss if due else None)
         return Finished(step, loss, values.get("gradient_norm", np.nan), in_a_row, bad, data_states)
 
     def mean_since_save(self) -> dict[str, float]:
         """Means of what was logged since the last call."""
         logged, self._logged = self._logged, []
-        names = logged[0].keys() if logged else ()
+        names = {name for values in logged for name in values}
         return {name: float(np.mean([values[name] for values in logged if name in values])) for name in names}
 
     def rewind(self, step: int) -> None:
         """Drops what was logged after `step`."""
-        self._held = None
+        self._held, self._held_out = None, {}
         self._logged = []
         self._close_files()
         self._open(step)
@@ -92,7 +100,6 @@ class StepLog:
         self._progress = StageProgress(config.stage, self._steps, start_step)
 
     def _write(self, step: int, loss: float, values: dict[str, float]) -> None:
-        self._logged.append({"loss": loss, **values})
         if self._writer:
             self._writer.write(step, loss, values, time.monotonic() - self._began, self._goodput.scalars())
 

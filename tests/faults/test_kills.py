@@ -95,3 +95,15 @@ def test_nan_in_one_step_is_skipped_counted_and_written_down(tmp_path):
     assert (record["step"], record["kind"]) == (7, "not finite")
     assert [step for step, *_ in curve(tmp_path)] == [step for step in range(1, 21) if step != 7]
     assert read_metrics(tmp_path)[-1]["parts"]["skipped_steps"] == 1
+
+
+def test_three_nan_steps_in_a_row_go_back_and_leave_their_data_out(whole, tmp_path):
+    flags = ("--nan_at=12", "--nan_batches=3", "--max_bad_steps=3", "--checkpoint_every=5")
+    output = finish(start(tmp_path, 20, "--step_s=0", *flags))
+    assert "going on from step 10" in output
+    assert [record["step"] for record in bad_steps(tmp_path)] == [12, 13, 14]
+    found = curve(tmp_path)
+    assert [step for step, *_ in found] == list(range(1, 21))
+    assert found[:10] == curve(whole)[:10]
+    data, whole_data = ([rows for *_, rows in values] for values in (found, curve(whole)))
+    assert data[10:] == whole_data[15:25], "batch 15 was on its way when the third bad step was seen"

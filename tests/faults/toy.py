@@ -5,6 +5,7 @@ python tests/faults/toy.py --workdir=DIR --steps=60 [--step_s=0.02] [--nan_at=7]
 
 import argparse
 import dataclasses
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -42,7 +43,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--step_s", type=float, default=0.02)
     parser.add_argument("--checkpoint_every", type=int, default=10)
-    parser.add_argument("--nan_at", type=int, default=-1)
+    parser.add_argument("--nan_at", type=int, default=-1, help="batch of this start that is NaN, from 1")
+    parser.add_argument("--nan_batches", type=int, default=1)
     for item in dataclasses.fields(Operations):
         parser.add_argument(f"--{item.name}", type=type(item.default), default=item.default)
     flags = parser.parse_args()
@@ -64,9 +66,11 @@ def main() -> int:
     everywhere = NamedSharding(mesh, PartitionSpec())
     compiled = jax.jit(guarded(toy_step, 0.0), out_shardings=(shardings, everywhere), donate_argnums=0)
 
+    batches = itertools.count(1)
+
     def step(state: TrainState, batch: np.ndarray) -> tuple[TrainState, dict]:
         time.sleep(flags.step_s)
-        if int(jax.device_get(state.step)) + 1 == flags.nan_at:
+        if flags.nan_at <= next(batches) < flags.nan_at + flags.nan_batches:
             batch = batch * np.float32("nan")
         with jax.set_mesh(mesh):
             return compiled(state, on_devices(batch, rows, ROWS))

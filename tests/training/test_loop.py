@@ -18,6 +18,7 @@ from omni_jax.checkpoint import Checkpointer, CheckpointError, load_manifest
 from omni_jax.checkpoint.directory import committed_steps
 from omni_jax.config import Config, TrainingConfig
 from omni_jax.operations import Operations
+from omni_jax.training.goodput import read_attempts
 from omni_jax.training.guard import guarded, new_guard
 from omni_jax.training.loop import Run, Stopped, TrainingError, resume, train
 from omni_jax.training.metrics import read_metrics
@@ -62,7 +63,7 @@ def step_function(state, batch):
     return TrainState(params, opt_state, state.step + 1, state.key, state.guard), {"loss": loss, "noise": noise}
 
 
-def run_to(workdir, steps, step_function=step_function, seed=0, operations=None, guard=None, **training):
+def run_to(workdir, steps, step_function=step_function, seed=0, operations=None, guard=None, evaluate=None, **training):
     workdir.mkdir(exist_ok=True)
     settings = {"log_every": 1, "checkpoint_every": 3, "tensorboard": False} | training
     operations = operations or Operations()
@@ -72,7 +73,7 @@ def run_to(workdir, steps, step_function=step_function, seed=0, operations=None,
     loader = Numbers()
     state = resume(run, initial_state(seed, guard), loader)
     try:
-        return train(run, state, step_function, loader, examples=1)
+        return train(run, state, step_function, loader, examples=1, evaluate=evaluate)
     finally:
         run.checkpointer.close()
 
@@ -185,6 +186,18 @@ def test_going_back_in_vain_stops_too(tmp_path):
 def bad_from_4(state, batch):
     new, metrics = step_function(state, batch)
     return new, metrics | {"gradient_norm": jnp.where(batch >= 4, jnp.inf, 1.0)}
+
+
+def test_held_out_numbers_are_logged_and_choose_the_best_checkpoint(tmp_path):
+    """After step 4 they are the least; the last step is always evaluated."""
+    values = iter([3.0, 1.0, 2.0, 2.5])
+    operations = Operations(evaluate_every=2, best_metric="held_out/loss")
+    evaluate = lambda params: {"held_out/loss": next(values)}  # noqa: E731
+    run_to(tmp_path, 7, operations=operations, evaluate=evaluate, log_every=100, checkpoint_every=2)
+    logged = [(record["step"], record["parts"].get("held_out/loss")) for record in read_metrics(tmp_path)]
+    assert logged == [(1, None), (2, 3.0), (4, 1.0), (6, 2.0), (7, 2.5)]
+    assert committed_steps(tmp_path / "checkpoints") == [4, 6, 7]
+    assert "evaluation" in read_attempts(tmp_path)[-1]["seconds"]
 
 
 def failing_writes(monkeypatch, failures):
