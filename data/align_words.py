@@ -75,7 +75,7 @@ def recogniser(config: Config, params: dict) -> LogProbs:
         return jax.nn.log_softmax(encoder.ctc_logits(encoded).astype(jnp.float32))
 
     def log_probs(wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "W U"]:
-        mel = features.log_mel(wav, config.model.audio.num_mels)
+        mel = features.log_mel(wav, config.model.audio)
         slots = len(mel) // MEL_FRAMES_PER_SLOT
         padded = slots + -slots % BUCKET_SLOTS
         mel = np.pad(mel, ((0, (padded - slots) * MEL_FRAMES_PER_SLOT), (0, 0)))

@@ -15,9 +15,10 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from omni_jax.codec_config import CodecConfig
+from omni_jax.codec_config import CodecConfig, DacConfig, SeanetConfig
+from omni_jax.encoder_config import VisionTowerConfig, WhisperEncoderConfig
 from omni_jax.errors import ConfigError, require
 from omni_jax.recipe_config import RecipeConfig
 
@@ -146,6 +147,18 @@ class AudioEncoderConfig:
     ctc_subframes: int = 4  # CTC runs at 50 Hz
     ctc_vocab: int = 32  # blank + characters
     num_phones: int = 64  # classes of the phone head, at 50 Hz
+    tower: WhisperEncoderConfig | None = None  # a published encoder in place of ours; assembling sets it
+
+    def __post_init__(self) -> None:
+        require(
+            self.tower is None or self.tower.num_mels == self.num_mels,
+            f"audio.num_mels={self.num_mels}: want the published encoder's, {self.tower and self.tower.num_mels}",
+        )
+
+    @property
+    def slot_dim(self) -> int:
+        """Width of an encoded 80 ms slot: four 50 Hz outputs of Whisper side by side."""
+        return self.embed_dim if self.tower is None else 4 * self.tower.tower.embed_dim
 
 
 @dataclass(frozen=True)
@@ -156,12 +169,23 @@ class VisionEncoderConfig:
     embed_dim: int = 96
     num_heads: int = 4
     mlp_dim: int = 192
+    tower: VisionTowerConfig | None = None  # a published encoder in place of ours; assembling sets it
 
     def __post_init__(self) -> None:
         require(
             self.image_size % (2 * self.patch_size) == 0,
             f"vision.image_size={self.image_size} must be a multiple of twice patch_size={self.patch_size}",
         )
+        require(
+            self.tower is None or self.tower.patch_size == self.patch_size,
+            f"vision.patch_size={self.patch_size}: want the published encoder's, "
+            f"{self.tower and self.tower.patch_size}",
+        )
+
+    @property
+    def patch_dim(self) -> int:
+        """Width of an encoded patch."""
+        return self.embed_dim if self.tower is None else self.tower.tower.embed_dim
 
     @property
     def num_patches(self) -> int:
@@ -176,6 +200,28 @@ class DepthConfig:
     embed_dim: int = 128
     num_heads: int = 4
     mlp_dim: int = 256
+
+
+class LowRank(NamedTuple):
+    """A low-rank update of the matrices whose path matches (`nn/low_rank.py`)."""
+
+    pattern: str
+    rank: int
+    magnitude: bool  # DoRA
+
+
+def parse_lora(text: str) -> tuple[LowRank, ...]:
+    """`PATTERN=RANK,PATTERN=doraRANK`. Raises ConfigError."""
+    updates = []
+    for item in filter(None, text.split(",")):
+        pattern, _, rank = (part.strip() for part in item.partition("="))
+        number = rank.removeprefix("dora")
+        require(
+            bool(pattern) and number.isdecimal() and int(number) > 0,
+            f"model.lora={text!r}: want PATTERN=RANK, or PATTERN=doraRANK, separated by commas, as in */query=8",
+        )
+        updates.append(LowRank(pattern, int(number), rank != number))
+    return tuple(updates)
 
 
 @dataclass(frozen=True)
@@ -197,6 +243,10 @@ class ModelConfig:
     )
     tie_text_head: bool = False  # text logits from the text embedding instead of a head of their own
     inner_monologue: bool = True  # off only for the ablation: text targets on the frame grid become control tokens
+    lora: str = ""  # low-rank updates of frozen matrices, PATTERN=RANK,...; PATTERN=doraRANK learns magnitudes too
+
+    def __post_init__(self) -> None:
+        parse_lora(self.lora)
 
 
 @dataclass(frozen=True)
@@ -336,7 +386,7 @@ class Config:
     size: str = "tiny"
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
-    codec: CodecConfig = field(default_factory=CodecConfig)
+    codec: CodecConfig | SeanetConfig | DacConfig = field(default_factory=CodecConfig)
     data: DataConfig = field(default_factory=DataConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -357,6 +407,11 @@ class Config:
             f"model has {self.model.num_codebooks} x {self.model.codebook_size} codes but the codec "
             f"{self.codec.num_codebooks} x {self.codec.codebook_size}: set model.num_codebooks and model.codebook_size "
             "to the codec's",
+        )
+        require(
+            self.stage != "duplex" or self.model.audio.tower is None,
+            "stage duplex with a published audio encoder, which hears clips whole and both ways: assemble for it "
+            "without --audio, or stay with stage align",
         )
 
     @property
@@ -387,6 +442,7 @@ class EvalConfig:
     text_top_k: int = 25
     audio_temperature: float = 0.7
     audio_top_k: int = 50
+    recogniser: str = ""  # directory of a Whisper that hears the replies; "" is the packaged one, where installed
 
     def __post_init__(self) -> None:
         for name in ("rows", "call_frames", "timed_calls", "text_batches"):
@@ -417,8 +473,7 @@ def resolve(values: ConfigDict) -> Config:
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if isinstance(hint, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
-        return None if value is None else _convert(hint, value, path)
+        return None if value is None else _convert(_class_of(typing.get_args(hint), value), value, path)
     if dataclasses.is_dataclass(hint):
         if dataclasses.is_dataclass(value):
             return value
@@ -442,6 +497,14 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 def _frozen(value: Any) -> Any:
     """JSON has lists where a config has tuples."""
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _class_of(choices: tuple[type, ...], value: Any) -> type:
+    """The first config class that has all the keys of `value`, else the first."""
+    keys = set(value) if isinstance(value, Mapping) else set()
+    classes = [choice for choice in choices if choice is not types.NoneType]
+    fitting = (cls for cls in classes if keys <= {item.name for item in dataclasses.fields(cls)})
+    return next(fitting, classes[0])
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ FRAME_SPEECH_SAMPLES = 1_920  # 80 ms at 24 kHz
 FRAME_LISTEN_SAMPLES = 1_280  # 80 ms at 16 kHz
 MEL_FRAMES_PER_SLOT = 8  # 100 Hz log-mel -> 12.5 Hz
 PHONES_PER_SLOT = 4  # phone labels at 50 Hz
+WHISPER_FRAMES_PER_SLOT = 4  # its encoder's outputs at 50 Hz
 
 
 class Modality(IntEnum):

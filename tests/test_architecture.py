@@ -11,7 +11,7 @@ SOURCES = [*PACKAGE, *sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / 
 
 # A package may import the ones of lower levels. Entry points are the modules at the top of omni_jax.
 LEVELS = {
-    0: ("errors", "types", "dsp", "config", "codec_config", "recipe_config", "operations"),
+    0: ("errors", "types", "dsp", "config", "codec_config", "encoder_config", "recipe_config", "operations"),
     1: ("parallel", "input_pipeline"),
     2: ("nn",),
     3: ("models",),
@@ -26,6 +26,7 @@ SIDEWAYS = {
     ("config", "errors"),
     ("config", "codec_config"),
     ("config", "recipe_config"),
+    ("config", "encoder_config"),
     ("codec_config", "errors"),
     ("recipe_config", "codec_config"),
     ("recipe_config", "errors"),

@@ -87,7 +87,7 @@ def _example(config: Config, example: Shown, tokenizer: Tokenizer, decode: Decod
     return {
         "task": example.task.name.lower(),
         "facts": ", ".join(facts),
-        "timeline": markupsafe.Markup(lanes.timeline_svg(example, tokenizer.piece)),
+        "timeline": markupsafe.Markup(lanes.timeline_svg(example, tokenizer.id_to_piece)),
         "tokens": _tokens(example, tokenizer),
         "media": shown,
     }
@@ -136,7 +136,7 @@ def _tokens(example: Shown, tokenizer: Tokenizer) -> list[dict[str, Any]]:
         if token == ABSENT or token in (Control.LISTEN, Control.WAIT, Control.EPAD):
             continue
         prompt = token <= max(Control)
-        piece = Control(int(token)).name if prompt else tokenizer.piece(int(token))
+        piece = Control(int(token)).name if prompt else tokenizer.id_to_piece(int(token))
         if piece.startswith(WORD_START) and tokens:
             tokens[-1]["space"] = True
         shade = f"{min(0.5, 0.12 + 0.04 * weight):.2f}" if weight else "0"

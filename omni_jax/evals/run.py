@@ -143,13 +143,14 @@ def _overlaps(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> list
 
 
 def _spoken(bundle: Bundle, config: EvalConfig, asked: Sequence[Call], replies: Sequence[Reply]) -> tuple:
-    if missing := reply_asr.missing_packages():
+    missing = [] if config.recogniser else reply_asr.missing_packages()
+    if missing:
         return skipped(reply_asr.NAME, reply_asr.remedy(missing)), []
     targets = [call for call in asked if call.target_wav is not None][: config.ceiling_replies]
     wavs = resynthesise(bundle, [call.target_wav for call in targets])
     count = config.spoken_replies
     pairs = [(call.expected, wav) for call, wav in zip(targets, wavs, strict=True)]
-    return reply_asr.spoken_replies(asked[:count], replies[:count], pairs)
+    return reply_asr.spoken_replies(asked[:count], replies[:count], pairs, config.recogniser)
 
 
 def _text(bundle: Bundle, config: EvalConfig, workdir: Path) -> tuple:

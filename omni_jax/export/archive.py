@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sentencepiece
 
 from omni_jax import __version__
 from omni_jax.config import CodecConfig, Config, ConfigError, from_dict, to_dict
@@ -21,10 +20,12 @@ from omni_jax.export import sharded
 from omni_jax.export.arrays import flatten, num_parameters, read_arrays, write_arrays
 from omni_jax.export.manifest import verify_manifest, write_manifest
 from omni_jax.export.precision import pack, unpack
+from omni_jax.input_pipeline.tokenizer import Tokenizer
 from omni_jax.models import omni
 from omni_jax.streaming.tick import Weights
 
-MODEL, CODEC, CONFIG, TOKENIZER = "model.safetensors", "codec.safetensors", "config.json", "tokenizer.model"
+MODEL, CODEC, CONFIG = "model.safetensors", "codec.safetensors", "config.json"
+TOKENIZERS = ("tokenizer.model", "tokenizer.json")  # SentencePiece, and Hugging Face's
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Bundle:
     config: Config
     params: Any
     codec_params: Any
-    tokenizer_model: bytes  # SentencePiece model
+    tokenizer_model: bytes  # a SentencePiece model or a tokenizer.json
     step: int
     data_card: Mapping[str, Any] = field(default_factory=dict)
     license: str = "unspecified"  # of the weights, an SPDX identifier
@@ -43,8 +44,8 @@ class Bundle:
     def codec_config(self) -> CodecConfig:
         return self.config.codec
 
-    def vocabulary(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer_model)
+    def vocabulary(self) -> Tokenizer:
+        return Tokenizer(self.tokenizer_model)
 
     def stored(self, dtype: str) -> Weights:
         """The weights as an export in `dtype` has them. The codec's stay float32: they are few, and are heard."""
@@ -60,7 +61,7 @@ def write_archive(directory: Path, bundle: Bundle, weights: Weights) -> None:
 
 def write_companions(directory: Path, bundle: Bundle) -> None:
     (directory / CONFIG).write_text(json.dumps(to_dict(bundle.config), indent=2) + "\n", encoding="utf-8")
-    (directory / TOKENIZER).write_bytes(bundle.tokenizer_model)
+    (directory / TOKENIZERS[bundle.tokenizer_model[:1] == b"{"]).write_bytes(bundle.tokenizer_model)
 
 
 def describe(directory: Path, bundle: Bundle, weights: Weights) -> None:
@@ -98,7 +99,11 @@ def read_archive(directory: str | Path) -> Bundle:
         weights = sharded.read_sharded(directory)
     else:
         weights = Weights(read_arrays(directory / MODEL), read_arrays(directory / CODEC))
-    tokenizer_model = (directory / TOKENIZER).read_bytes()
+    tokenizer_model = (directory / _tokenizer_name(directory)).read_bytes()
     card, license = manifest["data_card"], manifest["license"]["weights"]
     params = jax.tree.map(jnp.asarray, unpack(jax.device_get(weights.model)))
     return Bundle(config, params, weights.codec, tokenizer_model, manifest["step"], card, license)
+
+
+def _tokenizer_name(directory: Path) -> str:
+    return next((name for name in TOKENIZERS if (directory / name).is_file()), TOKENIZERS[0])

@@ -11,6 +11,7 @@ from omni_jax.errors import UserError
 from omni_jax.export.archive import Bundle, read_archive
 from omni_jax.export.data_card import data_card
 from omni_jax.export.manifest import MANIFEST
+from omni_jax.nn.low_rank import merge_updates
 
 FINAL_STAGE = "duplex"
 
@@ -18,7 +19,8 @@ FINAL_STAGE = "duplex"
 def load_bundle(path: str | Path) -> Bundle:
     """Loads an exported directory, a quickstart's workdir (`duplex/` and `codec/` in it) or one stage's workdir.
 
-    Raises UserError when something is missing, damaged or trained with another codec.
+    Low-rank updates are merged into their matrices. Raises UserError when something is missing, damaged or trained
+    with another codec.
     """
     path = Path(path)
     if not path.is_dir():
@@ -33,8 +35,9 @@ def load_bundle(path: str | Path) -> Bundle:
         )
     manifest = load_manifest(stage)
     config, params = load_params(stage)
+    params = merge_updates(params)
     codec_config, codec_params = load_codec(_codec_workdir(path, stage, config), manifest.codec_sha256)
-    config = dataclasses.replace(config, codec=codec_config.codec)
+    config = dataclasses.replace(config, codec=codec_config.codec, model=dataclasses.replace(config.model, lora=""))
     return Bundle(config, params, codec_params, _read_tokenizer(config), manifest.step, data_card(config))
 
 

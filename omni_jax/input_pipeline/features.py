@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from omni_jax import dsp
-from omni_jax.config import VisionEncoderConfig
+from omni_jax.config import AudioEncoderConfig, VisionEncoderConfig
 from omni_jax.types import FRAME_LISTEN_SAMPLES
 
 # CTC classes: 0 is the blank.
@@ -21,10 +21,12 @@ VOICED_BELOW_LOUDEST_DB = 35.0  # quieter frames of a clean clip are silence
 LONGEST_GAP_FRAMES = 2  # a shorter silence inside an utterance counts as speech
 
 
-def log_mel(wav: Float[np.ndarray, "N"], num_mels: int) -> Float[np.ndarray, "8A M"]:
-    """Causal log-mel of 16 kHz audio, with silence added up to a whole 80 ms slot."""
-    padded = np.pad(wav, (0, -len(wav) % FRAME_LISTEN_SAMPLES))
-    return dsp.log_mel_streaming(padded.astype(np.float32), num_mels)
+def log_mel(wav: Float[np.ndarray, "N"], config: AudioEncoderConfig) -> Float[np.ndarray, "8A M"]:
+    """Log-mel of 16 kHz audio, with silence added up to a whole 80 ms slot: causal, or as Whisper was trained on it."""
+    padded = np.pad(wav, (0, -len(wav) % FRAME_LISTEN_SAMPLES)).astype(np.float32)
+    if config.tower is None:
+        return dsp.log_mel_streaming(padded, config.num_mels)
+    return dsp.log_mel_whisper(padded, config.num_mels)[: len(padded) // dsp.WHISPER_HOP]
 
 
 def labels(text: str) -> tuple[int, ...]:

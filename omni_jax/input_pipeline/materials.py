@@ -20,7 +20,7 @@ from omni_jax.input_pipeline.readers.sources import OwnSources
 from omni_jax.input_pipeline.records import Quarantine
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.tokenizer import Tokenizer, load_tokenizer
-from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
+from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, WHISPER_FRAMES_PER_SLOT
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,14 @@ class Materials:
         return self.codes
 
     def log_mel(self, wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "8A M"]:
-        return features.log_mel(wav, self.config.model.audio.num_mels)
+        return features.log_mel(wav, self.config.model.audio)
+
+    @property
+    def longest_slots(self) -> int:
+        """What a pool has room for, and the audio encoder hears at once."""
+        data, tower = self.config.data, self.config.model.audio.tower
+        room = data.audio_slots * data.rows_per_pool
+        return room if tower is None else min(room, tower.num_positions // WHISPER_FRAMES_PER_SLOT)
 
 
 def load_materials(

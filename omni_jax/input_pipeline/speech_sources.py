@@ -183,8 +183,7 @@ def speech_room_ms(materials: Materials) -> float:
 
 
 def _pool_ms(materials: Materials) -> float:
-    data = materials.config.data
-    return data.audio_slots * data.rows_per_pool * FRAME_MS
+    return materials.longest_slots * FRAME_MS
 
 
 def _spoken(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> tuple[Utterance, float]:

@@ -40,8 +40,8 @@ def spoken_qa_source(materials: Materials) -> TaskSource:
         slots = math.ceil(longest_ms / FRAME_MS)
         pictured = clip.reply == PICTURE_REPLY
         answer = picture_positions if pictured else len(encode(clip.reply))
-        room = data.audio_slots * data.rows_per_pool
-        return slots + answer + MARKS <= data.row_positions and slots <= room and (data.patches > 0 or not pictured)
+        has_room = slots + answer + MARKS <= data.row_positions and slots <= materials.longest_slots
+        return has_room and (data.patches > 0 or not pictured)
 
     cast = _with_questions(cast, fits)
 

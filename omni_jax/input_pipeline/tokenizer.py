@@ -1,4 +1,4 @@
-"""The SentencePiece vocabulary: text to pieces, a word at a time, with the control tokens at their fixed ids."""
+"""Text to ids, a word at a time, with the control tokens at their fixed ids: own vocabularies and published ones."""
 
 from __future__ import annotations
 
@@ -6,56 +6,86 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-import sentencepiece
-
 from omni_jax.errors import UserError
+from omni_jax.input_pipeline.pieces import SentencePieces, read_pieces
 from omni_jax.types import Control
+
+NUM_CONTROL = len(Control)
+MAX_TOKENIZER_BYTES = 100_000_000
 
 
 class Tokenizer:
     """Encodes word by word, so that a word has the same pieces in running text and on the frame grid.
 
+    A vocabulary that this project trained begins with the control tokens. A published one does not: its piece i is id
+    `NUM_CONTROL` + i, as `pretrained assemble` has it. `published` says which one it is.
+
     Raises:
-      UserError: no such file, or its control tokens are not where `Control` says.
+      UserError: a file that is neither a SentencePiece model nor a tokenizer.json of a kind that is supported.
     """
 
-    def __init__(self, path: str | Path):
-        if not Path(path).is_file():
-            raise UserError(f"tokenizer {path} is not there: build the corpus, or set data.tokenizer to a spm.model")
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (RuntimeError, OSError) as error:
-            raise UserError(f"tokenizer {path} is not a SentencePiece model: {error}") from error
-        self.vocab_size = self._processor.get_piece_size()
-        reserved = max(Control) + 1
-        plain = [i for i in range(min(reserved, self.vocab_size)) if not self._is_reserved(i)]
-        if plain or self.vocab_size <= reserved:
-            raise UserError(f"tokenizer {path}: ids 0 to {reserved - 1} must be control tokens, {plain} are not")
+    def __init__(self, model: bytes, name: str = "tokenizer"):
+        self._pieces = read_pieces(model, name)
+        self.published = not _begins_with_control_tokens(self._pieces)
+        self._offset = NUM_CONTROL if self.published else 0
+        self.vocab_size = self._offset + self._pieces.num_pieces
         self.encode_word = functools.lru_cache(maxsize=1 << 16)(self._encode_word)
 
-    def _is_reserved(self, piece: int) -> bool:
-        name = self._processor.id_to_piece(piece)
-        return name.startswith("<") and name.endswith(">")
-
     def _encode_word(self, word: str) -> tuple[int, ...]:
-        return tuple(self._processor.encode(word))
+        return tuple(piece + self._offset for piece in self._pieces.encode(word))
 
     def encode(self, text: str) -> list[int]:
         return [piece for word in text.split() for piece in self.encode_word(word)]
 
-    def piece(self, token: int) -> str:
-        """A token as the vocabulary writes it, with its mark for the start of a word."""
-        return self._processor.id_to_piece(token)
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the pieces, without the space before the first; control tokens are left out."""
+        return b"".join(self._bytes(int(i)) for i in ids if i >= NUM_CONTROL).decode(errors="replace").removeprefix(" ")
 
-    def decode(self, pieces: Sequence[int]) -> str:
-        """The text of the pieces; control tokens are left out."""
-        return self._processor.decode([int(piece) for piece in pieces if piece > max(Control)])
+    def id_to_piece(self, id: int) -> str:
+        """As SentencePiece writes pieces: a space as U+2581, what is no whole character as <0x..> in hexadecimal."""
+        data = self._bytes(id)
+        return f"<0x{data.hex()}>" if self.is_byte(id) else data.decode().replace(" ", "\u2581")
+
+    def is_byte(self, id: int) -> bool:
+        try:
+            self._bytes(id).decode()
+        except UnicodeDecodeError:
+            return True
+        return False
+
+    def _bytes(self, id: int) -> bytes:
+        piece = id - self._offset
+        return self._pieces.piece_bytes(piece) if 0 <= piece < self._pieces.num_pieces else b""
+
+
+def _begins_with_control_tokens(pieces: object) -> bool:
+    if not isinstance(pieces, SentencePieces) or pieces.num_pieces <= NUM_CONTROL:
+        return False
+    return all(pieces.is_reserved(piece) for piece in range(NUM_CONTROL))
+
+
+def read_tokenizer(path: str | Path) -> bytes:
+    """The file of a vocabulary. Raises UserError where there is none, or an oversized one."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"tokenizer {path} is not there: build the corpus, or set data.tokenizer to a spm.model or tokenizer.json"
+        )
+    if path.stat().st_size > MAX_TOKENIZER_BYTES:
+        raise UserError(f"tokenizer {path} has {path.stat().st_size} bytes: is it the right file?")
+    return path.read_bytes()
 
 
 def load_tokenizer(path: str | Path, vocab_size: int) -> Tokenizer:
-    """Raises UserError if the vocabulary is not of the size that the model was configured with."""
-    tokenizer = Tokenizer(path)
-    if tokenizer.vocab_size != vocab_size:
+    """Raises UserError if the vocabulary does not fit the model; a published model may have more rows than pieces."""
+    tokenizer = Tokenizer(read_tokenizer(path), str(path))
+    if tokenizer.published and tokenizer.vocab_size > vocab_size:
+        raise UserError(
+            f"tokenizer {path} has {tokenizer.vocab_size} pieces with the {NUM_CONTROL} control tokens but "
+            f"model.vocab_size={vocab_size}: assemble the model (python -m omni_jax.pretrained assemble), or give the "
+            "tokenizer that belongs to it"
+        )
+    if not tokenizer.published and tokenizer.vocab_size != vocab_size:
         raise UserError(
             f"tokenizer {path} has {tokenizer.vocab_size} pieces but model.vocab_size={vocab_size}: "
             f"set model.vocab_size={tokenizer.vocab_size}"

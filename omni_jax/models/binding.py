@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
+from omni_jax.nn.low_rank import has_updates, update_direct
 from omni_jax.parallel.sharding import ParamAxes
 
 Params = dict[str, Any]  # nested, string keys, float32 arrays; layers stacked on a leading axis
@@ -39,5 +40,10 @@ def param_axes(model: type[nnx.Module], cfg: Any) -> dict[str, Any]:
 
 
 def bind(model: type[Model], cfg: Any, params: Params) -> Model:
-    """The module over the given parameters; costs only host time, inside `jit` none at run time."""
+    """The module over the given parameters; costs only host time, inside `jit` none at run time.
+
+    But for low-rank updates, which are added to their matrices here; those of layers when their layer runs.
+    """
+    if has_updates(params):
+        params = update_direct(params, param_axes(model, cfg))
     return nnx.merge(_abstract(model, cfg)[0], nnx.State(params))

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from omni_jax.config import ModelConfig
+from omni_jax.config import ModelConfig, parse_lora
 from omni_jax.models.binding import Params, bind
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.cache import KVCache
 from omni_jax.nn.embed import lookup
+from omni_jax.nn.low_rank_params import add_low_rank
 from omni_jax.nn.param import constant, weight
 from omni_jax.types import TextProjection
 
@@ -51,6 +52,7 @@ class LanguageModel(TextHead, nnx.Module):
         self.text_embedding = weight(rngs, shape, ("vocab", "embed"), _EMBEDDING_STD)
         self.transformer = Transformer(cfg.transformer, rngs)
         self.make_text_head(cfg, rngs)
+        add_low_rank(self, parse_lora(cfg.lora), rngs, strict=False)
 
     def __call__(self, text: Int[Array, "B T"]) -> Float[Array, "B T V"]:
         """Logits of whole rows; a negative id is padding at a row's end."""

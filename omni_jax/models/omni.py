@@ -8,17 +8,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from omni_jax.config import ModelConfig
+from omni_jax.config import ModelConfig, parse_lora
 from omni_jax.models import binding
 from omni_jax.models.adapters import PATCHES_PER_TOKEN, Adapter, VisionAdapter
 from omni_jax.models.binding import Params
 from omni_jax.models.decoders import DepthTransformer, TurnHead
 from omni_jax.models.encoders.conformer import Conformer
+from omni_jax.models.encoders.published import Pictures, WhisperSlots
 from omni_jax.models.encoders.vit import ViT
 from omni_jax.models.language import TextHead
 from omni_jax.models.namer import Namer, written, written_names
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.embed import gather_pool, lookup, sum_codes
+from omni_jax.nn.low_rank_params import add_low_rank
 from omni_jax.nn.param import weight
 from omni_jax.parallel.sharding import constrain
 from omni_jax.types import Batch, Media, Modality, ModelOutput, TextProjection, Timeline
@@ -39,6 +41,7 @@ class Omni(TextHead, nnx.Module):
         if not cfg.text_only:
             self.speech_decoder = DepthTransformer(cfg, rngs)
             self.turn_head = TurnHead(dim, rngs)
+        add_low_rank(self, parse_lora(cfg.lora), rngs)
 
     def _make_inputs(self, cfg: ModelConfig, rngs: nnx.Rngs) -> None:
         """All that a position can carry beside text."""
@@ -47,10 +50,16 @@ class Omni(TextHead, nnx.Module):
         codes_shape, codes_axes = (cfg.num_codebooks, cfg.codebook_size, dim), ("codebook", "vocab", "embed")
         self.speech_embedding = weight(rngs, codes_shape, codes_axes, _EMBEDDING_STD * cfg.num_codebooks**-0.5)
         self.modality_embedding = weight(rngs, (len(Modality), dim), ("small", "embed"), _EMBEDDING_STD)
-        self.audio_encoder = Conformer(cfg.audio, rngs, **run)
-        self.audio_adapter = Adapter(cfg.audio.embed_dim, dim, rngs)
-        self.vision_encoder = ViT(cfg.vision, rngs, **run)
-        self.vision_adapter = VisionAdapter(cfg.vision.embed_dim, dim, rngs)
+        if cfg.audio.tower is None:
+            self.audio_encoder = Conformer(cfg.audio, rngs, **run)
+        else:
+            self.audio_encoder = WhisperSlots(cfg.audio, rngs, remat=trunk.remat)
+        self.audio_adapter = Adapter(cfg.audio.slot_dim, dim, rngs)
+        if cfg.vision.tower is None:
+            self.vision_encoder = ViT(cfg.vision, rngs, **run)
+        else:
+            self.vision_encoder = Pictures(cfg.vision, rngs, remat=trunk.remat)
+        self.vision_adapter = VisionAdapter(cfg.vision.patch_dim, dim, rngs)
         if cfg.text_posteriors:
             self.audio_namer, self.vision_namer = Namer(), Namer()
 

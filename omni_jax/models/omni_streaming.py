@@ -57,6 +57,8 @@ class StepOutput(NamedTuple):
 
 def init_stream(cfg: ModelConfig, params: Params, batch_rows: int, cache_frames: int, prefix_slots: int) -> StreamState:
     """The state before anything was heard: `prefix_slots` pinned positions and a ring of `cache_frames` frames."""
+    if cfg.audio.tower is not None:
+        raise ConfigError("a published audio encoder hears whole clips, no frames: stream a model with its own")
     model, dtype = bind(cfg, params), jnp.dtype(cfg.compute_dtype)
     return StreamState(
         audio=model.audio_encoder.init_state(batch_rows, dtype),

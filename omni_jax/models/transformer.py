@@ -6,6 +6,7 @@ By configuration it is also the trunk of GPT-2, GPT-J, Llama, Qwen and Mixtral (
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -86,16 +87,24 @@ class Transformer(nnx.Module):
         x: Float[Array, "B T D"],
         position_ids: Int[Array, "B T 3"],
         segment_ids: Int[Array, "B T"],
+        residuals: Float[Array, "N B T D"] | None = None,
     ) -> tuple[Float[Array, "B T D"], MoEStats]:
-        """Normalised hidden states, and router losses summed over the expert layers."""
+        """Normalised hidden states, and router losses summed over the expert layers.
+
+        `residuals` are added behind the first N layers (DeepStack, arXiv 2406.04334).
+        """
         x, angles = self._positioned(x, position_ids)
 
-        def body(layer: Block, x: Array, _: None) -> tuple[Array, RouterStats | None]:
-            return layer(x, angles, segment_ids)
+        def body(layer: Block, x: Array, index: Int[Array, ""]) -> tuple[Array, RouterStats | None]:
+            x, stats = layer(x, angles, segment_ids)
+            return _with_residual(x, residuals, index), stats
 
         stats = None
-        for stack in self.stacks:
-            x, stats = run_layers(stack, body, x, remat=self.cfg.remat, scan=self.cfg.scan_layers, dtype=x.dtype)
+        for stack, indices in zip(self.stacks, self._indices()):
+            layers = jnp.asarray(indices)
+            x, stats = run_layers(
+                stack, body, x, layers, remat=self.cfg.remat, scan=self.cfg.scan_layers, dtype=x.dtype
+            )
         return self.norm(x), self._moe_stats(stats)
 
     def init_cache(self, batch: int, prefix_slots: int, ring_slots: int, dtype: jnp.dtype) -> KVCache:
@@ -110,26 +119,33 @@ class Transformer(nnx.Module):
         write: Bool[Array, "B T"],
         *,
         pinned: bool,
+        residuals: Float[Array, "N B T D"] | None = None,
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Goes on after what the cache holds; rows and positions without `write` leave no trace in it."""
         x, angles = self._positioned(x, position_ids)
         cache, placement = place(cache, write, pinned=pinned)
 
-        def body(layer: Block, x: Array, held: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        def body(layer: Block, x: Array, inputs: tuple) -> tuple[Array, tuple[Array, Array]]:
+            index, held = inputs
             normed = layer.attention_norm(x)
             q, k, v = layer.attention.project(normed, angles)
             keys, values = (write_slots(old, new, placement.slots) for old, new in zip(held, (k, v)))
             x = x + layer.attention.output(attend(q, keys.astype(q.dtype), values.astype(q.dtype), placement.mask))
-            return layer.feed_forward(x, normed, write)[0], (keys, values)
+            x, _ = layer.feed_forward(x, normed, write)
+            return _with_residual(x, residuals, index), (keys, values)
 
-        done, written = 0, []
-        for stack, depth in zip(self.stacks, [depth for depth in self.depths if depth]):
-            held = (cache.keys[done : done + depth], cache.values[done : done + depth])
-            x, held = run_layers(stack, body, x, held, scan=self.cfg.scan_layers)
+        written = []
+        for stack, indices in zip(self.stacks, self._indices()):
+            held = (cache.keys[indices[0] : indices[-1] + 1], cache.values[indices[0] : indices[-1] + 1])
+            x, held = run_layers(stack, body, x, (jnp.asarray(indices), held), scan=self.cfg.scan_layers)
             written.append(held)
-            done += depth
         keys, values = (jnp.concatenate(parts) for parts in zip(*written))
         return self.norm(x), cache._replace(keys=keys, values=values)
+
+    def _indices(self) -> list[np.ndarray]:
+        """The number of every layer, stack by stack."""
+        numbers = np.split(np.arange(self.cfg.num_layers), [self.depths[0]])
+        return [part for part in numbers if len(part)]
 
     def _positioned(
         self, x: Float[Array, "B T D"], position_ids: Int[Array, "B T 3"]
@@ -151,3 +167,12 @@ class Transformer(nnx.Module):
             jnp.sum(stats.router_entropy),
             jnp.mean(stats.dropped_share),
         )
+
+
+def _with_residual(
+    x: Float[Array, "B T D"], residuals: Float[Array, "N B T D"] | None, layer: Int[Array, ""]
+) -> Float[Array, "B T D"]:
+    if residuals is None:
+        return x
+    count = residuals.shape[0]
+    return x + jnp.where(layer < count, residuals[jnp.minimum(layer, count - 1)], 0).astype(x.dtype)

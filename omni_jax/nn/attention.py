@@ -165,14 +165,22 @@ class Attention(nnx.Module):
         self, x: Float[Array, "B T D"], angles: Rotary | None
     ) -> tuple[Float[Array, "B T H Dh"], Float[Array, "B T K Dh"], Float[Array, "B T K Dh"]]:
         """Queries and keys (normalised, rotated) and values."""
-        q = self._biased("query", jnp.einsum("btd,dhk->bthk", x, self.query[...].astype(x.dtype)))
-        k = self._biased("key", jnp.einsum("btd,dhk->bthk", x, self.key[...].astype(x.dtype)))
-        v = self._biased("value", jnp.einsum("btd,dhk->bthk", x, self.value[...].astype(x.dtype)))
+        q, (k, v) = self.queries(x), self.keys_values(x)
         if self.query_norm is not None:
             q, k = self.query_norm(q), self.key_norm(k)
         if angles is not None:
             q, k = apply_rotary(q, angles), apply_rotary(k, angles)
         return q, k, v
+
+    def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H Dh"]:
+        """Neither normalised nor rotated."""
+        return self._biased("query", jnp.einsum("btd,dhk->bthk", x, self.query[...].astype(x.dtype)))
+
+    def keys_values(self, x: Float[Array, "B S D"]) -> tuple[Float[Array, "B S K Dh"], Float[Array, "B S K Dh"]]:
+        """The same of keys and values; attention to another sequence takes these of it."""
+        k = self._biased("key", jnp.einsum("btd,dhk->bthk", x, self.key[...].astype(x.dtype)))
+        v = self._biased("value", jnp.einsum("btd,dhk->bthk", x, self.value[...].astype(x.dtype)))
+        return k, v
 
     def output(self, attended: Float[Array, "B T H Dh"]) -> Float[Array, "B T D"]:
         return self._biased("out", jnp.einsum("bthk,hkd->btd", attended, self.out[...].astype(attended.dtype)))

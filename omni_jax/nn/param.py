@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from omni_jax.nn.low_rank import has_updates, update_layer
+
 Layer = TypeVar("Layer", bound=nnx.Module)
 
 
@@ -66,11 +68,14 @@ def run_layers(
         The last carry, and the `y` of all layers stacked.
     """
     graph, state = nnx.split(layers)
+    updates = has_updates(state)
     if scan and dtype is not None:
         state = jax.tree.map(partial(_convert, dtype), state, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
     def step(carry: Any, inputs: tuple[Any, Any]) -> tuple[Any, Any]:
         layer_state, x = inputs
+        if updates:
+            layer_state = nnx.State(update_layer(nnx.to_pure_dict(layer_state)))
         return body(nnx.merge(graph, layer_state), carry, x)
 
     if remat != "none":

@@ -9,6 +9,7 @@ import jax
 from omni_jax.config import Config
 from omni_jax.models import omni
 from omni_jax.models.adapters import PATCHES_PER_TOKEN
+from omni_jax.types import WHISPER_FRAMES_PER_SLOT
 
 _LOOKED_UP = ("text_embedding", "speech_embedding", "modality_embedding", "rows", "columns", "text", "codes")
 
@@ -39,7 +40,8 @@ def model_flops(config: Config) -> float:
     slots, patches = encoded * data.audio_slots, encoded * data.patches
     frames = rows * data.speech_positions
     products: dict[str, float] = dict.fromkeys(("transformer", "text_head", "turn_head"), positions)
-    products |= dict.fromkeys(("audio_encoder", "audio_adapter"), slots)
+    heard = slots * (1 if model.audio.tower is None else WHISPER_FRAMES_PER_SLOT)
+    products |= {"audio_encoder": heard, "audio_adapter": slots}
     products |= {"vision_encoder": patches, "vision_adapter": patches / PATCHES_PER_TOKEN}
     # All codebooks at the chosen frames, the first one at every position.
     products["speech_decoder"] = frames * model.num_codebooks + (positions if frames else 0)

@@ -97,15 +97,16 @@ def adjacent_pairs(rotary_dim: int) -> Layout:
     )
 
 
-def convolution(rank: int) -> Layout:
+def convolution(rank: int, side: int | None = None) -> Layout:
     """A `torch.nn.Conv` weight; ours is a matrix over windows, [kernel... * I, O].
 
-    rank 1: Whisper's [O, I, 3]. rank 2: square patches of RGB pictures, [O, 3, p, p].
+    rank 1: Whisper's [O, I, 3]. rank 2: square patches of RGB pictures, [O, 3, p, p], or kernels of a given side.
     """
+    given = 3 if rank == 1 else side
 
     def to_theirs(arrays: Sequence[Shaped[Array, "KI O"]]) -> Shaped[Array, "O I ..."]:
         rows, outputs = arrays[0].shape
-        side = 3 if rank == 1 else math.isqrt(rows // 3)
+        side = given or math.isqrt(rows // 3)
         unfolded = arrays[0].reshape(*(side,) * rank, rows // side**rank, outputs)
         return unfolded.transpose(rank + 1, rank, *range(rank))
 
@@ -113,6 +114,30 @@ def convolution(rank: int) -> Layout:
         lambda tensor, shapes: (tensor.transpose(*range(2, 2 + rank), 1, 0).reshape(shapes[0]),),
         to_theirs,
     )
+
+
+def film_patches(frames: int) -> Layout:
+    """A `torch.nn.Conv3d` weight of patches [O, 3, frames, p, p]; ours is [frames * p * p * 3, O]."""
+
+    def to_theirs(arrays: Sequence[Shaped[Array, "X O"]]) -> Shaped[Array, "O 3 F p p"]:
+        rows, outputs = arrays[0].shape
+        side = math.isqrt(rows // (3 * frames))
+        return arrays[0].reshape(frames, side, side, 3, outputs).transpose(4, 3, 0, 1, 2)
+
+    return Layout(lambda tensor, shapes: (tensor.transpose(2, 3, 4, 1, 0).reshape(shapes[0]),), to_theirs)
+
+
+def fused_matrices(parts: int) -> Layout:
+    """Several `torch.nn.Linear` weights, or biases, behind each other in one tensor's first axis."""
+
+    def to_ours(tensor: np.ndarray, shapes: Sequence[Shape]) -> tuple[np.ndarray, ...]:
+        return tuple(part.T.reshape(shape) for part, shape in zip(np.split(tensor, parts), shapes))
+
+    def to_theirs(arrays: Sequence[Shaped[Array, "..."]]) -> Shaped[Array, "..."]:
+        flat = [array.reshape(-1) if array.ndim == 2 else _two_dimensions(array, 1).T for array in arrays]
+        return jnp.concatenate(flat)
+
+    return Layout(to_ours, to_theirs)
 
 
 def leading_row() -> Layout:

@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Shaped
 
 from omni_jax.parallel.sharding import ParamAxes
+from omni_jax.pretrained.kept_parts import KeptParts
 from omni_jax.pretrained.layout import Entry
 from omni_jax.pretrained.tensor_files import Tensor
 
@@ -27,10 +28,45 @@ def fill(
     axes: Mapping[str, ParamAxes],
     shardings: Mapping[str, NamedSharding],
     dtype: np.dtype,
+    kept: KeptParts | None = None,
 ) -> dict[str, Array]:
-    """The arrays that `table` fills, by path, in `dtype` and sharded. The table must have been checked."""
+    """The arrays that `table` fills, by path, in `dtype` and sharded. The table must have been checked.
+
+    `kept`: where finished arrays are written, and those of an interrupted import are read from.
+    """
     arrays: dict[str, Array] = {}
-    for line in sorted(table, key=lambda line: (tensors[line.theirs].path, tensors[line.theirs].start)):
+    if kept is not None:
+        abstract = {
+            path: jax.ShapeDtypeStruct(axes[path].shape, dtype, sharding=shardings[path])
+            for path in {slot.path for line in table for slot in line.ours}
+        }
+        arrays = kept.load(abstract)
+    for group in _array_by_array(table):
+        if group[0].ours[0].path not in arrays:
+            filled = _fill_group(group, tensors, axes, shardings, dtype)
+            arrays |= filled
+            if kept is not None:
+                kept.add(filled)
+    return arrays
+
+
+def _array_by_array(table: Sequence[Entry]) -> list[list[Entry]]:
+    """The lines that fill one array, or several from the same tensors; the groups in the table's order."""
+    groups: dict[str, list[Entry]] = {}
+    for line in table:
+        groups.setdefault(line.ours[0].path, []).append(line)
+    return list(groups.values())
+
+
+def _fill_group(
+    group: Sequence[Entry],
+    tensors: Mapping[str, Tensor],
+    axes: Mapping[str, ParamAxes],
+    shardings: Mapping[str, NamedSharding],
+    dtype: np.dtype,
+) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for line in sorted(group, key=lambda line: (tensors[line.theirs].path, tensors[line.theirs].start)):
         shapes = [axes[slot.path].shape[len(slot.index) :] for slot in line.ours]
         for slot, part in zip(line.ours, line.layout.to_ours(tensors[line.theirs].read(), shapes)):
             sharding = shardings[slot.path]

@@ -68,13 +68,13 @@ def read_headers(directory: Path) -> dict[str, Tensor]:
             raise UserError(f"{directory / INDEX}: no weight_map in it: copy it again")
         tensors = {}
         for shard in sorted(set(shards.values())):
-            tensors.update(_read_header(_inside(directory, shard)))
+            tensors.update(read_header(_inside(directory, shard)))
         absent = sorted(set(shards) - set(tensors))
         if absent:
             raise UserError(f"{directory / shards[absent[0]]}: {absent[0]} is not in it, as the index says: copy it")
         return tensors
     if (directory / SINGLE).is_file():
-        return _read_header(directory / SINGLE)
+        return read_header(directory / SINGLE)
     pickles = sorted(path.name for suffix in ("bin", "pt", "pth", "ckpt") for path in directory.glob(f"*.{suffix}"))
     if pickles:
         raise UserError(
@@ -105,7 +105,8 @@ def _inside(directory: Path, name: str) -> Path:
     return directory / name
 
 
-def _read_header(path: Path) -> dict[str, Tensor]:
+def read_header(path: Path) -> dict[str, Tensor]:
+    """Every tensor of one safetensors file. Raises UserError for a file that is damaged or cut off."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -31,12 +31,12 @@ def write_tensors(directory: Path, sources: Mapping[str, Source], shard_bytes: i
     """Writes one `model.safetensors`, or shards of at most `shard_bytes` (or one tensor) and their index."""
     shards = _shards(sources, shard_bytes)
     if len(shards) == 1:
-        _write(directory / SINGLE, shards[0])
+        write_file(directory / SINGLE, shards[0])
         return
     weight_map = {}
     for number, shard in enumerate(shards, 1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write(directory / name, shard)
+        write_file(directory / name, shard)
         weight_map.update(dict.fromkeys(shard, name))
     total = sum(source.num_bytes for source in sources.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
@@ -55,7 +55,8 @@ def _shards(sources: Mapping[str, Source], shard_bytes: int) -> list[dict[str, S
     return shards
 
 
-def _write(path: Path, sources: Mapping[str, Source]) -> None:
+def write_file(path: Path, sources: Mapping[str, Source]) -> None:
+    """One safetensors file."""
     header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, source in sources.items():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from omni_jax.encoder_config import TowerConfig, VisionTowerConfig
 from omni_jax.errors import UserError
-from omni_jax.models.encoders.tower import TowerConfig, VisionTower, VisionTowerConfig
+from omni_jax.models.encoders.tower import VisionTower
 from omni_jax.pretrained.family import Family, HubConfig, entry, integer, number, require
 from omni_jax.pretrained.gpt2 import norm
 from omni_jax.pretrained.layout import SAME, Entry, Layout, Slot, convolution, leading_row, matrix

@@ -1,14 +1,17 @@
-"""Whisper's encoder. The decoder stays behind: what it would say is the omni model's to say."""
+"""Whisper: its encoder for the omni model, which leaves the decoder behind, and whole for recognition."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from omni_jax.models.encoders.tower import TowerConfig, WhisperEncoder, WhisperEncoderConfig
+from omni_jax.encoder_config import TowerConfig, WhisperConfig, WhisperEncoderConfig
+from omni_jax.models.encoders.tower import WhisperEncoder
+from omni_jax.models.whisper import Whisper
 from omni_jax.pretrained.family import Family, HubConfig, entry, integer, require
 from omni_jax.pretrained.gpt2 import norm
-from omni_jax.pretrained.layout import FLAT, SAME, Entry, convolution, matrix
+from omni_jax.pretrained.layout import FLAT, SAME, Entry, Slot, convolution, matrix
 
+_BIASES = ("query", "value", "out")
 _PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
 
 
@@ -19,7 +22,7 @@ def read_config(values: HubConfig) -> WhisperEncoderConfig:
         embed_dim=integer(values, "d_model"),
         num_heads=integer(values, "encoder_attention_heads"),
         mlp_dim=integer(values, "encoder_ffn_dim"),
-        biases=("query", "value", "out"),
+        biases=_BIASES,
     )
     positions = integer(values, "max_source_positions", 1500)
     return WhisperEncoderConfig(tower, integer(values, "num_mel_bins", 80), positions)
@@ -57,14 +60,14 @@ def entries(cfg: WhisperEncoderConfig) -> list[Entry]:
     return table
 
 
-def attention(theirs: str, tower: TowerConfig, layer: int) -> list[Entry]:
+def attention(theirs: str, tower: TowerConfig, layer: int, ours: str = "layers/attention") -> list[Entry]:
     """The four projections of a tower's layer; CLIP and SigLIP name them alike."""
     table = []
     for name, projection in _PROJECTIONS.items():
         layout = matrix(2 if name == "out" else 1)
-        table.append(entry(f"{theirs}.{projection}.weight", f"layers/attention/{name}", layout, layer))
+        table.append(entry(f"{theirs}.{projection}.weight", f"{ours}/{name}", layout, layer))
         if name in tower.biases:
-            table.append(entry(f"{theirs}.{projection}.bias", f"layers/attention/{name}_bias", FLAT, layer))
+            table.append(entry(f"{theirs}.{projection}.bias", f"{ours}/{name}_bias", FLAT, layer))
     return table
 
 
@@ -79,6 +82,61 @@ def mlp(theirs: str, layer: int) -> list[Entry]:
     ]
 
 
+def read_whole_config(values: HubConfig) -> WhisperConfig:
+    require(values, {"scale_embedding": (False,), "tie_word_embeddings": (True,)})
+    decoder = TowerConfig(
+        num_layers=integer(values, "decoder_layers"),
+        embed_dim=integer(values, "d_model"),
+        num_heads=integer(values, "decoder_attention_heads"),
+        mlp_dim=integer(values, "decoder_ffn_dim"),
+        biases=_BIASES,
+    )
+    vocab_size, positions = integer(values, "vocab_size"), integer(values, "max_target_positions", 448)
+    return WhisperConfig(read_config(values), decoder, vocab_size, positions)
+
+
+def write_whole_config(cfg: WhisperConfig) -> dict[str, Any]:
+    return write_config(cfg.encoder) | {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "is_encoder_decoder": True,
+        "decoder_layers": cfg.decoder.num_layers,
+        "decoder_attention_heads": cfg.decoder.num_heads,
+        "decoder_ffn_dim": cfg.decoder.mlp_dim,
+        "vocab_size": cfg.vocab_size,
+        "max_target_positions": cfg.num_text_positions,
+    }
+
+
+def whole_entries(cfg: WhisperConfig) -> list[Entry]:
+    """The encoder's lines, a level deeper, and the decoder's."""
+    table = [
+        Entry(line.theirs, tuple(Slot(f"encoder/{slot.path}", slot.index) for slot in line.ours), line.layout)
+        for line in entries(cfg.encoder)
+    ]
+    table += [
+        entry("decoder.embed_tokens.weight", "text_embedding", SAME),
+        entry("decoder.embed_positions.weight", "positions", SAME),
+        *norm("decoder.layer_norm", "norm"),
+    ]
+    for layer in range(cfg.decoder.num_layers):
+        theirs = f"decoder.layers.{layer}"
+        for name, published in (("attention", "self_attn"), ("cross", "encoder_attn")):
+            table += attention(f"{theirs}.{published}", cfg.decoder, layer, f"layers/{name}")
+            table += norm(f"{theirs}.{published}_layer_norm", f"layers/{name}_norm", layer)
+        table += norm(f"{theirs}.final_layer_norm", "layers/mlp_norm", layer)
+        table += mlp(theirs, layer)
+    return table
+
+
+WHISPER_WHOLE = Family(
+    "whisper",
+    read_whole_config,
+    write_whole_config,
+    whole_entries,
+    Whisper,
+    prefix="model.",
+    unused=("proj_out.weight",),
+)
 WHISPER = Family(
     "whisper",
     read_config,

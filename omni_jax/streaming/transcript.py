@@ -12,7 +12,7 @@ _WORD_START = "\u2581"  # SentencePiece's mark for a leading space
 
 
 class PieceVocabulary(Protocol):
-    """What the text stream needs of a tokenizer; `sentencepiece.SentencePieceProcessor` satisfies it."""
+    """What the text stream needs of a tokenizer. A byte piece reads <0xC3>, or <0xE282> for several bytes."""
 
     def id_to_piece(self, id: int) -> str: ...
 
@@ -37,7 +37,7 @@ class Transcript:
             return self._flush()
         piece = self._vocabulary.id_to_piece(text_id)
         if self._vocabulary.is_byte(text_id):
-            self._bytes.append(int(piece[3:-1], 16))
+            self._bytes.extend(bytes.fromhex(piece[3:-1]))
             return self._whole_characters()
         return self._flush() + piece.replace(_WORD_START, " ")
 

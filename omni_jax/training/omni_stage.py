@@ -63,6 +63,8 @@ def starting_state(run: Run, mesh: Mesh, optimizer: optax.GradientTransformation
         if state is not abstract:  # or else every checkpoint was damaged
             return state
     parts = parse_parts(config.training.init_from)
+    if config.model.lora and config.training.init_from and not parts:
+        parts = [("*", config.training.init_from)]
     if config.training.init_from and not parts:
         return fresh_state(starting_params(config), optimizer, config.seed, abstract)
     state = init_state(lambda key: omni.init_params(config.model, key), optimizer, config.seed, abstract)

@@ -12,20 +12,27 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.config import Config
 from omni_jax.models import omni
+from omni_jax.nn.low_rank import M
 from omni_jax.parallel.sharding import ParamAxes, param_shardings
 from omni_jax.training.guard import new_guard
-from omni_jax.training.optimizer import make_optimizer, trainable_mask
+from omni_jax.training.optimizer import make_optimizer, parameter_path, trainable_mask
 from omni_jax.training.state import TrainState
 
 
 def omni_optimizer(config: Config) -> optax.GradientTransformation:
-    """Weight decay on everything with two or more dimensions that are not the layer stack, except embeddings.
+    """Weight decay on everything with two or more dimensions that are not the layer stack, except embeddings and the
+    magnitudes of low-rank updates.
 
     The routers' balancing biases are not the optimizer's: the step moves them.
     """
     axes = omni.param_axes(config.model)
     decay = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: len([name for name in leaf.names if name != "layers"]) > 1 and not _is_embedding(path), axes
+        lambda path, leaf: (
+            len([name for name in leaf.names if name != "layers"]) > 1
+            and not _is_embedding(path)
+            and not parameter_path(path).endswith(M)
+        ),
+        axes,
     )
     trainable = jax.tree_util.tree_map_with_path(
         lambda path, train: train and path[-1] != jax.tree_util.DictKey("router_bias"),

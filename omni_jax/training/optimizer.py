@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import optax
 import optax.contrib
 
 from omni_jax.config import ConfigError, OptimizerConfig
+from omni_jax.nn.low_rank import A
 
 
 def learning_rate_schedule(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -60,18 +62,23 @@ def _rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> opta
 
 
 def trainable_mask(params: Any, prefixes: tuple[str, ...]) -> Any:
-    """True at the leaves whose path, joined by '/', starts with one of `prefixes`; '' is everything.
+    """True at the leaves whose path, joined by '/', starts with one of `prefixes`, or matches it as a pattern with `*`.
 
-    Raises ConfigError for a prefix that no parameter has.
+    '' is everything. A matrix that has a low-rank update stays as it is. Raises ConfigError for a prefix or pattern
+    that no parameter has.
     """
     paths = [parameter_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for prefix in prefixes:
         if not any(_under(path, prefix) for path in paths):
             groups = sorted({path.split("/")[0] for path in paths})
             raise ConfigError(f"training.trainable has {prefix!r}: no such parameters; the groups are {groups}")
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(_under(parameter_path(path), prefix) for prefix in prefixes), params
-    )
+    updated = {path.removesuffix(A) for path in paths if path.endswith(A)}
+
+    def trained(path: tuple[Any, ...], _: Any) -> bool:
+        name = parameter_path(path)
+        return name not in updated and any(_under(name, prefix) for prefix in prefixes)
+
+    return jax.tree_util.tree_map_with_path(trained, params)
 
 
 def parameter_path(path: tuple[Any, ...]) -> str:
@@ -79,4 +86,6 @@ def parameter_path(path: tuple[Any, ...]) -> str:
 
 
 def _under(path: str, prefix: str) -> bool:
+    if "*" in prefix:
+        return fnmatchcase(path, prefix)
     return not prefix or path == prefix or path.startswith(prefix.rstrip("/") + "/")

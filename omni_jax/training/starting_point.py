@@ -9,6 +9,7 @@ import jax
 
 from omni_jax.checkpoint import load_params
 from omni_jax.config import ConfigError
+from omni_jax.nn.low_rank import is_update
 from omni_jax.training.optimizer import parameter_path
 
 
@@ -29,7 +30,7 @@ def take_parts(params: Any, parts: list[tuple[str, str]]) -> Any:
     """`params` with every array whose path matches a pattern taken from that pattern's workdir, placed as it was.
 
     The first pattern that matches counts; paths are joined by "/", patterns are those of `fnmatch`, whose * also
-    matches "/".
+    matches "/". Low-rank updates (`model.lora`) that the workdir does not have stay as they are.
 
     Raises:
         ConfigError: a pattern matches nothing here, the workdir lacks a matching array, or the shapes differ.
@@ -42,6 +43,8 @@ def take_parts(params: Any, parts: list[tuple[str, str]]) -> Any:
         for pattern, workdir in parts:
             if fnmatchcase(name, pattern):
                 used.add(pattern)
+                if is_update(name) and name not in loaded[workdir]:
+                    return leaf
                 return jax.device_put(_fitting(name, leaf, workdir, loaded[workdir]), leaf.sharding)
         return leaf
 

@@ -15,7 +15,7 @@ from configs import own_data
 from data import inspect
 from data.inspection import media
 from data.inspection.shown import examples_of, of_every_task
-from omni_jax.config import resolve
+from omni_jax.config import AudioEncoderConfig, resolve
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.loader import make_loader
@@ -111,7 +111,7 @@ def test_patches_become_the_picture_again(config):
 
 
 def test_sound_made_from_features_has_their_pitch():
-    mel = features.log_mel(beep(6, seconds=1.0), 80)
+    mel = features.log_mel(beep(6, seconds=1.0), AudioEncoderConfig())
     wav = media.heard_again(mel)
     spectrum = np.abs(np.fft.rfft(wav[2_000:10_000]))
     assert np.argmax(spectrum) * 2 == pytest.approx(600, abs=30)

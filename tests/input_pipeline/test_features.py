@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from omni_jax.config import VisionEncoderConfig
+from omni_jax.config import AudioEncoderConfig, VisionEncoderConfig
 from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.corpus import Span
 from omni_jax.input_pipeline.speech_tasks import (
@@ -12,7 +12,7 @@ from omni_jax.input_pipeline.speech_tasks import (
     frame_tts_example,
     tts_example,
 )
-from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
 from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
 
 Q = 3
@@ -21,7 +21,7 @@ WORDS = [Span("it", 0, 150), Span("is", 200, 390), Span("dog", 400, 780)]
 
 @pytest.fixture(scope="module")
 def tokenizer(corpus):
-    return Tokenizer(corpus / "spm.model")
+    return Tokenizer(read_tokenizer(corpus / "spm.model"))
 
 
 def test_patches_show_the_picture_in_blocks_of_four():
@@ -45,7 +45,7 @@ def test_mel_frames_hear_nothing_of_what_comes_later():
     wav = np.random.default_rng(0).uniform(-0.1, 0.1, 5 * FRAME_LISTEN_SAMPLES).astype(np.float32)
     changed = wav.copy()
     changed[3 * FRAME_LISTEN_SAMPLES :] = 0.0
-    before, after = features.log_mel(wav, 80), features.log_mel(changed, 80)
+    before, after = features.log_mel(wav, AudioEncoderConfig()), features.log_mel(changed, AudioEncoderConfig())
     assert before.shape == (40, 80)
     np.testing.assert_array_equal(before[:24], after[:24])
     assert np.abs(before[24] - after[24]).max() > 0

@@ -1,9 +1,11 @@
 """Small models of `transformers` with random weights: the oracle, and where the golden files come from.
 
-python -m tests.pretrained.published    writes tests/pretrained/golden/ again (needs torch and transformers 5)
+python -m tests.pretrained.published [NAME...]    writes tests/pretrained/golden/ again, or some of it (needs torch and
+transformers 5)
 """
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +139,46 @@ def encoder_model(name):
     return randomise(model(config(**_TOWER, **picture)))
 
 
+def recogniser_model(shape="golden", seed=0):
+    """Whisper whole, with a generation_config.json that begins and ends a transcript."""
+    import transformers
+
+    width, heads, layers, words = {"golden": (12, 2, 2, 24), "odd": (20, 5, 3, 37), "one": (14, 7, 1, 19)}[shape]
+    config = transformers.WhisperConfig(
+        d_model=width, encoder_layers=2, decoder_layers=layers, encoder_attention_heads=2,
+        decoder_attention_heads=heads, encoder_ffn_dim=20, decoder_ffn_dim=22, vocab_size=words, num_mel_bins=10,
+        max_source_positions=12, max_target_positions=40, pad_token_id=2, bos_token_id=2, eos_token_id=2,
+        decoder_start_token_id=3, suppress_tokens=[7], begin_suppress_tokens=[5, 2],
+    )  # fmt: skip
+    model = randomise(transformers.WhisperForConditionalGeneration(config), seed)
+    model.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=3, eos_token_id=2, pad_token_id=2, bos_token_id=2, no_timestamps_token_id=8,
+        suppress_tokens=[7], begin_suppress_tokens=[5, 2], max_length=40, is_multilingual=True,
+        lang_to_id={"<|en|>": 4}, task_to_id={"transcribe": 6},
+    )  # fmt: skip
+    return model
+
+
+def recogniser_outputs(model):
+    """Log-mel, tokens, their logits, and the greedy transcript after the prompt (end tokens at its end)."""
+    import torch
+
+    mel = np.random.default_rng(0).standard_normal((2, 24, 10)).astype(np.float32)
+    heard = torch.tensor(mel.transpose(0, 2, 1))
+    text = np.random.default_rng(1).integers(0, model.config.vocab_size, (2, 6))
+    prompt = torch.tensor([[3, 4, 6, 8]] * 2)
+    with torch.no_grad():
+        logits = model(input_features=heard, decoder_input_ids=torch.tensor(text)).logits.numpy()
+        said = prompt
+        for step in range(NEW_TOKENS):  # by hand: `generate` wants whole 30 s
+            following = model(input_features=heard, decoder_input_ids=said).logits[:, -1]
+            following[:, [7, 5, 2] if step == 0 else [7]] = -float("inf")
+            chosen = following.argmax(-1)
+            ended = (said[:, prompt.shape[1] :] == 2).any(-1)
+            said = torch.cat([said, torch.where(ended, 2, chosen)[:, None]], dim=1)
+    return {"mel": mel, "text": text, "logits": logits, "said": said[:, prompt.shape[1] :].numpy()}
+
+
 def whisper_outputs(model):
     import torch
 
@@ -171,19 +213,91 @@ def _patches(pixels):
     return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(count, -1, _PATCH * _PATCH * 3)
 
 
-def write_golden():
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    for family in TEXT_FAMILIES:
-        model = text_model(family, "golden")
-        model.save_pretrained(GOLDEN / family, max_shard_size="10KB" if family == "qwen3" else "1GB")
-        (GOLDEN / family / "generation_config.json").unlink()
-        np.savez(GOLDEN / family / "expected.npz", **text_outputs(model))
-    for name in ("whisper", *VISION_FAMILIES):
+_MARKS = {"image_token_id": 61, "audio_token_id": 60, "video_token_id": 62, "vision_start_token_id": 63}
+_MARKS |= {"audio_start_token_id": 59}
+GRID = (4, 6)  # patches of the picture
+MEL_FRAMES, HEARD = 150, 20  # of the clip, and what the tower makes of them
+
+
+def thinker_model(shape="golden", seed=0):
+    """Qwen3-Omni's thinker with both towers."""
+    import transformers
+
+    width, heads, kv, head_dim, sections, layers = {
+        "golden": (16, 4, 2, 8, [2, 1, 1], 3),
+        "odd": (20, 5, 1, 14, [3, 2, 2], 4),
+    }[shape]
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections}
+    config = transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe.Qwen3OmniMoeThinkerConfig(
+        text_config={"vocab_size": 64, "hidden_size": width, "intermediate_size": 24, "num_hidden_layers": layers}
+        | {"num_attention_heads": heads, "num_key_value_heads": kv, "head_dim": head_dim, "num_experts": 4}
+        | {"num_experts_per_tok": 2, "moe_intermediate_size": 12, "mlp_only_layers": [0], "rope_parameters": rope},
+        audio_config={"d_model": 12, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 20}
+        | {"num_mel_bins": 10, "downsample_hidden_size": 6, "output_dim": width, "n_window_infer": 100},
+        vision_config={"depth": 4, "hidden_size": 16, "num_heads": 2, "intermediate_size": 20, "patch_size": _PATCH}
+        | {"num_position_embeddings": 25, "out_hidden_size": width, "deepstack_visual_indexes": [0, 2]},
+        **_MARKS,
+    )  # fmt: skip
+    name = "Qwen3OmniMoeThinkerForConditionalGeneration"
+    model = getattr(transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe, name)(config)
+    model.set_experts_implementation("eager")
+    return randomise(model, seed)
+
+
+def thinker_outputs(model):
+    """A text with a picture and a clip in it: what goes in, logits, positions and the greedy continuation."""
+    import torch
+
+    rng = np.random.default_rng(0)
+    rows, columns = GRID
+    picture, clip = [63, *[61] * (rows * columns // 4), 5], [59, *[60] * HEARD, 6]
+    ids = torch.tensor([[*rng.integers(1, 50, 5), *picture, *clip, *rng.integers(1, 50, 4)]])
+    mel = rng.standard_normal((1, MEL_FRAMES, 10)).astype(np.float32)
+    pixels = rng.random((1, rows * _PATCH, columns * _PATCH, 3)).astype(np.float32)
+    patches = _patches(pixels)[0].reshape(rows // 2, 2, columns // 2, 2, -1).transpose(0, 2, 1, 3, 4)
+    patches = patches.reshape(rows * columns, _PATCH, _PATCH, 3)
+    film = np.repeat(2 * patches.transpose(0, 3, 1, 2)[:, :, None] - 1, 2, axis=2)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "input_features": torch.tensor(mel.transpose(0, 2, 1)),
+        "feature_attention_mask": torch.ones(1, MEL_FRAMES, dtype=torch.int64),
+        "pixel_values": torch.tensor(film.reshape(rows * columns, -1)),
+        "image_grid_thw": torch.tensor([[1, rows, columns]]),
+    }
+    with torch.no_grad():
+        logits = model(**inputs).logits.numpy()
+        said = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)[:, ids.shape[1] :].numpy()
+    positions, _ = model.model.get_rope_index(
+        ids, inputs["image_grid_thw"], None, inputs["attention_mask"], False, torch.tensor([MEL_FRAMES])
+    )
+    place = {
+        "positions": positions.permute(1, 2, 0).numpy().astype(np.int32),
+        "patches": patches.reshape(1, rows * columns, -1),
+    }
+    return {"ids": ids.numpy(), "mel": mel, "logits": logits, "said": said} | place
+
+
+def write_golden(name):
+    shutil.rmtree(GOLDEN / name, ignore_errors=True)
+    if name in TEXT_FAMILIES:
+        model = text_model(name, "golden")
+        outputs = text_outputs(model)
+    elif name == "qwen3_omni":
+        model = thinker_model()
+        outputs = thinker_outputs(model)
+    elif name == "whisper_whole":
+        model = recogniser_model()
+        outputs = recogniser_outputs(model)
+    else:
         model = encoder_model(name)
-        model.save_pretrained(GOLDEN / name)
         outputs = whisper_outputs(model) if name == "whisper" else vision_outputs(name, model)
-        np.savez(GOLDEN / name / "expected.npz", **outputs)
+    model.save_pretrained(GOLDEN / name, max_shard_size="10KB" if name == "qwen3" else "1GB")
+    if name in (*TEXT_FAMILIES, "qwen3_omni"):
+        (GOLDEN / name / "generation_config.json").unlink()
+    np.savez(GOLDEN / name / "expected.npz", **outputs)
 
 
 if __name__ == "__main__":
-    write_golden()
+    for name in sys.argv[1:] or (*TEXT_FAMILIES, "whisper", "whisper_whole", "qwen3_omni", *VISION_FAMILIES):
+        write_golden(name)

@@ -7,13 +7,19 @@ import pytest
 
 from omni_jax.config import MeshConfig
 from omni_jax.dsp import log_mel_whisper
+from omni_jax.evals.whisper_asr import decoding_rules
+from omni_jax.models import whisper
 from omni_jax.models.language import greedy, logits
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.pretrained.exporting import export_text_model
+from omni_jax.pretrained.families import TEXT_FAMILIES
 from omni_jax.pretrained.importing import load_model
+from omni_jax.pretrained.peft import write_adapters
+from omni_jax.pretrained.whisper import WHISPER_WHOLE
 
 from . import published
 from .test_encoders import see
+from .test_peft import with_updates
 
 torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
 transformers = pytest.importorskip("transformers", reason="the oracle's models are transformers'")
@@ -56,6 +62,69 @@ def test_bfloat16(family, tmp_path):
     ids = published.prompt(cfg.vocab_size).astype(np.int32)
     got = jax.nn.log_softmax(logits(cfg, ours.params, ids))
     assert float(jnp.mean(jnp.sum(jnp.exp(expected) * (expected - got), axis=-1))) < BFLOAT16_KL
+
+
+@pytest.mark.parametrize(
+    ("family", "lora"),
+    [
+        ("llama", "*/attention/*=2,*/mlp/*/kernel=3"),
+        ("qwen2", "*/attention/*=dora2,*/mlp/*/kernel=dora3"),
+        ("gptj", "*/attention/*=dora2"),
+        ("gpt2", "*/attention/out=2,*/mlp/*/kernel=2"),
+        ("mixtral", "*/attention/*=2"),
+    ],
+)
+def test_peft_computes_with_our_adapters(family, lora, tmp_path):
+    peft = pytest.importorskip("peft")
+    cfg, params = with_updates(family, lora)
+    write_adapters(TEXT_FAMILIES[family], cfg, params, tmp_path / "adapters")
+    model = transformers.AutoModelForCausalLM.from_pretrained(published.GOLDEN / family)
+    tuned = peft.PeftModel.from_pretrained(model, tmp_path / "adapters").eval()
+    ids = published.prompt(cfg.vocab_size)
+    with torch.no_grad():
+        expected = tuned(torch.tensor(ids)).logits.numpy()
+        with tuned.disable_adapter():
+            before = tuned(torch.tensor(ids)).logits.numpy()
+    assert np.abs(expected - before).max() > 0.01
+    np.testing.assert_allclose(logits(cfg, params, ids.astype(np.int32)), expected, atol=LOGITS)
+
+
+@pytest.mark.parametrize("shape", ["odd", "one"])
+def test_whisper_whole(shape, tmp_path):
+    model = published.recogniser_model(shape, seed=4)
+    model.save_pretrained(tmp_path)
+    expected = published.recogniser_outputs(model)
+    ours = load_model(tmp_path, ONE, family=WHISPER_WHOLE)
+    text = expected["text"].astype(np.int32)
+    np.testing.assert_allclose(
+        whisper.logits(ours.config, ours.params, expected["mel"], text), expected["logits"], atol=LOGITS
+    )
+    rules = decoding_rules(model.generation_config.to_dict(), ours.config.vocab_size)
+    said = whisper.transcribe(ours.config, ours.params, expected["mel"], rules, published.NEW_TOKENS)
+    np.testing.assert_array_equal(said, expected["said"])
+
+
+def test_whisper_transcribes_30_s_as_generate_does(tmp_path):
+    """Our log-mel and greedy decoding against `WhisperFeatureExtractor` and `generate`, at Whisper's own shapes."""
+    config = transformers.WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, decoder_attention_heads=2,
+        encoder_ffn_dim=32, decoder_ffn_dim=32, begin_suppress_tokens=[220, 50257],
+    )  # fmt: skip
+    model = published.randomise(transformers.WhisperForConditionalGeneration(config), 3)
+    model.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=50258, eos_token_id=50257, pad_token_id=50257, no_timestamps_token_id=50363,
+        begin_suppress_tokens=[220, 50257], suppress_tokens=[1, 2], is_multilingual=True, max_length=448,
+        lang_to_id={"<|en|>": 50259}, task_to_id={"transcribe": 50359}, no_repeat_ngram_size=0,
+    )  # fmt: skip
+    model.save_pretrained(tmp_path)
+    wav = (0.3 * np.sin(np.arange(70_000) * 0.07)).astype(np.float32)
+    heard = transformers.WhisperFeatureExtractor()(wav, sampling_rate=16_000, return_tensors="pt").input_features
+    said = model.generate(heard, language="en", task="transcribe", max_new_tokens=32, do_sample=False)[0].numpy()
+    ours = load_model(tmp_path, ONE, family=WHISPER_WHOLE)
+    rules = decoding_rules(model.generation_config.to_dict(), ours.config.vocab_size)
+    got = whisper.transcribe(ours.config, ours.params, np.asarray(log_mel_whisper(wav[None])), rules, 32)[0]
+    said = said[4:] if said[0] == 50258 else said
+    np.testing.assert_array_equal(np.asarray(got)[: len(said)], said)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 3), (2, 5), (5, 1)])

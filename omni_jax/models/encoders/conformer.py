@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.config import AudioEncoderConfig
+from omni_jax.models.encoders.heads import SlotHeads
 from omni_jax.nn.attention import Attention, attend, even_heads
 from omni_jax.nn.banded import attend_banded
 from omni_jax.nn.cache import KVCache, Placement, init_cache, place, write_slots
@@ -22,7 +23,7 @@ from omni_jax.nn.mlp import Linear, SwiGLU
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import run_layers, stack_layers
 from omni_jax.nn.rope import Rotary, rotary_1d
-from omni_jax.types import FRAME_LISTEN_SAMPLES, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT
+from omni_jax.types import FRAME_LISTEN_SAMPLES, MEL_FRAMES_PER_SLOT
 
 _STEM_FRAMES = 2  # mel frames of a 50 Hz sub-frame
 _STEM_KERNEL = 3  # sub-frames
@@ -116,8 +117,8 @@ class ConformerBlock(nnx.Module):
         return self.out_norm(x), past
 
 
-class Conformer(nnx.Module):
-    """The audio encoder, with two auxiliary heads: CTC over characters, and phones where their times are known."""
+class Conformer(SlotHeads, nnx.Module):
+    """The audio encoder."""
 
     algorithmic_latency_samples = FRAME_LISTEN_SAMPLES  # of 16 kHz: a slot waits for its last sample, no more
 
@@ -125,8 +126,7 @@ class Conformer(nnx.Module):
         self.cfg, self.scan_layers, self.remat = cfg, scan_layers, remat
         self.stem = Stem(cfg, rngs)
         self.layers = stack_layers(lambda rngs: ConformerBlock(cfg, rngs), cfg.num_layers, rngs)
-        self.ctc = Linear(cfg.embed_dim, cfg.ctc_subframes * cfg.ctc_vocab, ("embed", "small"), rngs, bias=True)
-        self.phone = Linear(cfg.embed_dim, PHONES_PER_SLOT * cfg.num_phones, ("embed", "small"), rngs, bias=True)
+        self.make_slot_heads(cfg, rngs)
 
     def __call__(self, mel: Float[Array, "G 8A M"], segment_ids: Int[Array, "G A"]) -> Float[Array, "G A D"]:
         """Slot embeddings. Neither convolution nor attention crosses from one segment to another."""
@@ -139,16 +139,6 @@ class Conformer(nnx.Module):
             return layer(x, angles, segment_ids, self.cfg.left_context_slots), None
 
         return run_layers(self.layers, body, x, remat=self.remat, scan=self.scan_layers)[0]
-
-    def ctc_logits(self, encoded: Float[Array, "G A D"]) -> Float[Array, "G W U"]:
-        """`ctc_subframes` predictions a slot; label 0 is the blank."""
-        groups, slots, _ = encoded.shape
-        return self.ctc(encoded).reshape(groups, slots * self.cfg.ctc_subframes, self.cfg.ctc_vocab)
-
-    def phone_logits(self, encoded: Float[Array, "G A D"]) -> Float[Array, "G 4A K"]:
-        """The phone that sounds, at 50 Hz."""
-        groups, slots, _ = encoded.shape
-        return self.phone(encoded).reshape(groups, slots * PHONES_PER_SLOT, self.cfg.num_phones)
 
     def init_state(self, batch: int, dtype: jnp.dtype = jnp.float32) -> ConformerState:
         cfg = self.cfg
