@@ -23,7 +23,7 @@ from omni_jax.errors import ConfigError, require
 from omni_jax.recipe_config import RecipeConfig
 
 if TYPE_CHECKING:
-    from ml_collections import ConfigDict
+    import ml_collections
 
 OPTIMIZERS = ("adamw", "adafactor", "muon")
 MAX_VIRTUAL_SHARDS = 64
@@ -460,7 +460,7 @@ def from_dict(cls: type, values: Mapping[str, Any], path: str = "") -> Any:
     return cls(**{key: _convert(hints[key], value, f"{path}{key}") for key, value in values.items()})
 
 
-def resolve(values: ConfigDict) -> Config:
+def resolve(values: ml_collections.ConfigDict) -> Config:
     """A config file's `ConfigDict` as the validated, frozen `Config`. Raises ConfigError.
 
     A stage file holds the model's or the codec's side of the code shape; the other side takes it from there.

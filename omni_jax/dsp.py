@@ -85,8 +85,8 @@ def frame_causal(
 
 
 def overlap_add(
-    frames: Float[Array, "*B T W"], hop: int, tail: Float[Array, "*B W-hop"]
-) -> tuple[Float[Array, "*B T*hop"], Float[Array, "*B W-hop"]]:
+    frames: Float[Array, "*B T W"], hop: int, tail: Float[Array, "*B Wo"]
+) -> tuple[Float[Array, "*B N"], Float[Array, "*B Wo"]]:
     """Adds frame t at [t hop, t hop + W). `tail` is what earlier frames still owe; W must be a multiple of hop.
 
     Returns the T hop samples that no later frame will change, and the new tail.

@@ -6,7 +6,7 @@ Axis letters, one meaning each, used in every shape comment and annotation:
     F mlp width             V vocabulary             E experts              C expert capacity
     Q codebooks             N audio samples          A 12.5 Hz audio slots  M mel bins
     P picture patches       G media pools            Ns speech positions    U CTC labels
-    Z media segments         W pieces of a tag
+    Z media segments        W pieces of a tag        A8, A4 8 and 4 times A
 Masks are True where something is real or may be attended to. Index -1 means "absent", which contributes zero to
 the input embedding and is distinct from the PAD token and from silence codes. Weight 0 means "not a target".
 """
@@ -115,7 +115,7 @@ class Timeline(NamedTuple):
 class Media(NamedTuple):
     """Encoder inputs, packed into pools. Pool g belongs to rows [g B/G, (g+1) B/G)."""
 
-    mel: Float[Array, "G 8A M"]  # log-mel at 100 Hz, 8 frames a slot
+    mel: Float[Array, "G A8 M"]  # log-mel at 100 Hz, 8 frames a slot
     mel_segment_ids: Int[Array, "G A"]  # a slot; 0 = padding
     patches: Float[Array, "G P X"]  # flattened RGB pixels in [0, 1]; 2x2 blocks contiguous, 4 patches a pooled patch
     patch_positions: Int[Array, "G P 2"]  # (row, column)
@@ -123,7 +123,7 @@ class Media(NamedTuple):
     ctc_labels: Int[Array, "G Z U"]  # characters of segment z + 1 of the audio pool, 0-padded; 0 is the blank
     ctc_weight: Float[Array, "G Z"]  # 0 where a segment has no transcript
     tags: Int[Array, "G Z W"]  # pieces that name picture z + 1 of the pool, 0-padded
-    phones: Int[Array, "G 4A"]  # the phone that sounds, at 50 Hz; ABSENT where the corpus has no timings
+    phones: Int[Array, "G A4"]  # the phone that sounds, at 50 Hz; ABSENT where the corpus has no timings
     words: Int[Array, "G A"]  # the piece that has just been heard, WAIT between words; ABSENT without timings
 
 
@@ -158,7 +158,7 @@ class ModelOutput(NamedTuple):
     vad_logits: Float[Array, "B T"] | None  # None in a model of text alone
     turn_logits: Float[Array, "B T R"] | None  # R = len(TurnState)
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes
-    phone_logits: Float[Array, "G 4A K"] | None
+    phone_logits: Float[Array, "G A4 K"] | None
     word_logits: Float[Array, "G A V"] | None
     tag_logits: Float[Array, "G Z V"] | None
     moe: MoEStats

@@ -75,7 +75,7 @@ def echo(rng: np.random.Generator, own_wav: Wav) -> Wav:
     return delayed * np.float32(rng.uniform(0.05, 0.2))
 
 
-def vary_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[np.ndarray, "8A M"]:
+def vary_mel(rng: np.random.Generator, mel: Float[np.ndarray, "A8 M"]) -> Float[np.ndarray, "A8 M"]:
     """Another speaker in front of another microphone: bins moved along frequency (vocal tract length perturbation,
     Jaitly and Hinton 2013), and a tilt of up to 5 dB from the lowest to the highest.
     """
@@ -87,7 +87,7 @@ def vary_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[
     return warped + np.float32(rng.uniform(-1.0, 1.0) * MEL_TILT) * (bins / (len(bins) - 1) - 0.5)
 
 
-def mask_mel(rng: np.random.Generator, mel: Float[np.ndarray, "8A M"]) -> Float[np.ndarray, "8A M"]:
+def mask_mel(rng: np.random.Generator, mel: Float[np.ndarray, "A8 M"]) -> Float[np.ndarray, "A8 M"]:
     """SpecAugment (arXiv:1904.08779): one band of mel bins and two short stretches of time set to the mean."""
     mel = mel.copy()
     fill = mel.mean()

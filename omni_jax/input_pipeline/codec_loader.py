@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Int16
@@ -25,6 +25,7 @@ class CodecBatch(NamedTuple):
     phones: Int[np.ndarray, "B U"]  # at 50 Hz, whole frames; ABSENT where the clip was not aligned
 
 
+@runtime_checkable
 class Crops(Protocol):
     """`crop(key, rng)` is one crop (without batch axis) of clip `key`, 0 <= key < num_clips."""
 

@@ -75,7 +75,7 @@ def dialogue_example(materials: Materials, cast: Cast, key: int, rng: np.random.
     return with_tag(materials, lay_out(materials, scene, mel, patches), picture)
 
 
-def lay_out(materials: Materials, scene: Scene, mel: Float[np.ndarray, "8F M"], patches=None) -> Example:
+def lay_out(materials: Materials, scene: Scene, mel: Float[np.ndarray, "F8 M"], patches=None) -> Example:
     """The timeline of a scene with the log-mel of what the microphone hears of it."""
     model = materials.config.model
     text = scene.text if model.inner_monologue else without_words(scene.text)

@@ -21,7 +21,7 @@ VOICED_BELOW_LOUDEST_DB = 35.0  # quieter frames of a clean clip are silence
 LONGEST_GAP_FRAMES = 2  # a shorter silence inside an utterance counts as speech
 
 
-def log_mel(wav: Float[np.ndarray, "N"], config: AudioEncoderConfig) -> Float[np.ndarray, "8A M"]:
+def log_mel(wav: Float[np.ndarray, "N"], config: AudioEncoderConfig) -> Float[np.ndarray, "A8 M"]:
     """Log-mel of 16 kHz audio, with silence added up to a whole 80 ms slot: causal, or as Whisper was trained on it."""
     padded = np.pad(wav, (0, -len(wav) % FRAME_LISTEN_SAMPLES)).astype(np.float32)
     if config.tower is None:

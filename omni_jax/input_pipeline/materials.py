@@ -87,7 +87,7 @@ class Materials:
             raise UserError("tasks with own speech need the codec's codes: set training.codec_from to a codec workdir")
         return self.codes
 
-    def log_mel(self, wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "8A M"]:
+    def log_mel(self, wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "A8 M"]:
         return features.log_mel(wav, self.config.model.audio)
 
     @property

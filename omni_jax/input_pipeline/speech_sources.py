@@ -135,7 +135,7 @@ def frame_tts_source(materials: Materials) -> TaskSource:
 
 def heard_clip(
     materials: Materials, clip: SpeechClip, rng: np.random.Generator, tail_ms: tuple[float, float] = LEAD_MS
-) -> tuple[Float[np.ndarray, "8A M"], Utterance, float]:
+) -> tuple[Float[np.ndarray, "A8 M"], Utterance, float]:
     """A clip as the microphone hears it, with silence around it: log-mel, the utterance, and where it starts in ms.
 
     With `data.written_media` the log-mel has no bins: only its length counts.
@@ -199,6 +199,6 @@ def _heard(
     return add_background(rng, wav) if materials.augmented else wav
 
 
-def _mel(materials: Materials, wav: Float[np.ndarray, "N"], rng: np.random.Generator) -> Float[np.ndarray, "8A M"]:
+def _mel(materials: Materials, wav: Float[np.ndarray, "N"], rng: np.random.Generator) -> Float[np.ndarray, "A8 M"]:
     mel = materials.log_mel(wav)
     return augment.mask_mel(rng, augment.vary_mel(rng, mel)) if materials.augmented else mel

@@ -28,11 +28,11 @@ class Example:
 
     task: Task
     fields: dict[str, Array]  # Timeline field -> [T, ...]
-    mel: Float[Array, "8A M"]
+    mel: Float[Array, "A8 M"]
     patches: Float[Array, "P X"]
     patch_positions: Int[Array, "P 2"]
     labels: tuple[int, ...] = ()  # CTC targets of the audio; empty where there is no transcript
-    phones: Int[Array, "4A"] | None = None  # at 50 Hz; None where there are no timings
+    phones: Int[Array, " A4"] | None = None  # at 50 Hz; None where there are no timings
     words: Int[Array, "A"] | None = None  # pieces by slot; None where there are no timings
     tags: tuple[int, ...] = ()  # pieces that name the picture
 
@@ -106,7 +106,7 @@ class Layout:
         self._patches = (patches, patch_positions)
         return self
 
-    def audio(self, mel: Float[Array, "8A M"]) -> Layout:
+    def audio(self, mel: Float[Array, "A8 M"]) -> Layout:
         """Heard audio alone, one position an 80 ms slot."""
         num_slots = len(mel) // MEL_FRAMES_PER_SLOT
         chunk = self._chunk(num_slots, Modality.AUDIO)
@@ -114,12 +114,12 @@ class Layout:
         self._add_mel(mel)
         return self
 
-    def unplaced_audio(self, mel: Float[Array, "8A M"]) -> Layout:
+    def unplaced_audio(self, mel: Float[Array, "A8 M"]) -> Layout:
         """Audio that no position carries: only the encoder's own losses see it."""
         self._add_mel(mel)
         return self
 
-    def frames(self, frames: Frames, mel: Float[Array, "8F M"] | None, modality: Modality = Modality.FRAME) -> Layout:
+    def frames(self, frames: Frames, mel: Float[Array, "F8 M"] | None, modality: Modality = Modality.FRAME) -> Layout:
         """Steps of the frame grid (or own speech alone, with modality SPEECH)."""
         num_frames = len(frames.text)
         chunk = self._chunk(num_frames, modality)
@@ -136,7 +136,7 @@ class Layout:
             self._add_mel(mel)
         return self
 
-    def finish(self, labels: Sequence[int] = (), phones: Int[Array, "4A"] | None = None) -> Example:
+    def finish(self, labels: Sequence[int] = (), phones: Int[Array, " A4"] | None = None) -> Example:
         """Shifts the targets to the position before; the last position has none."""
         fields = {name: np.concatenate([chunk[name] for chunk in self._chunks]) for name in self._chunks[0]}
         for name in ("text", "codes"):
@@ -145,7 +145,7 @@ class Layout:
         mel = np.concatenate(self._mel) if self._mel else np.zeros((0, 0), np.float32)
         return Example(self._task, fields, mel, *self._patches, tuple(labels), phones)
 
-    def _add_mel(self, mel: Float[Array, "8A M"]) -> None:
+    def _add_mel(self, mel: Float[Array, "A8 M"]) -> None:
         self._mel.append(mel)
         self._num_slots += len(mel) // MEL_FRAMES_PER_SLOT
 

@@ -41,5 +41,5 @@ def _with_previous(blocks: Shaped[Array, "B N size ..."], before_first: int) -> 
     return jnp.concatenate([previous, blocks], axis=2)
 
 
-def _merge(x: Shaped[Array, "B N ..."]) -> Shaped[Array, "BN ..."]:
+def _merge(x: Shaped[Array, "B N ..."]) -> Shaped[Array, "B*N ..."]:
     return x.reshape(-1, *x.shape[2:])

@@ -31,8 +31,8 @@ def select_rows(mask: Bool[Array, " B"], chosen: State, other: State) -> State:
 
 
 def depthwise_causal(
-    x: Float[Array, "B T D"], kernel: Float[Array, "k D"], past: Float[Array, "B k-1 D"]
-) -> tuple[Float[Array, "B T D"], Float[Array, "B k-1 D"]]:
+    x: Float[Array, "B T D"], kernel: Float[Array, "k D"], past: Float[Array, "B k1 D"]
+) -> tuple[Float[Array, "B T D"], Float[Array, "B k1 D"]]:
     """Depthwise causal convolution as shifted multiply-adds; kernel[-1] multiplies the newest sample.
 
     On XLA's CPU backend this is some 50 times faster than a grouped `conv_general_dilated`.
@@ -51,7 +51,7 @@ class CausalDepthwiseConv(nnx.Module):
         self.kernel = nnx.Param(jax.random.normal(rngs.params(), (kernel_size, dim)) * scale)
         self.bias = nnx.Param(jnp.zeros(dim))
 
-    def init_state(self, batch: int) -> Float[Array, "B k-1 D"]:
+    def init_state(self, batch: int) -> Float[Array, "B k1 D"]:
         taps, dim = self.kernel.shape
         return jnp.zeros((batch, taps - 1, dim))
 
@@ -73,10 +73,10 @@ class CausalConv(nnx.Module):
         self.in_dim, self.kernel_size, self.stride = in_dim, kernel_size, stride
         self.linear = nnx.Linear(kernel_size * in_dim, out_dim, rngs=rngs)
 
-    def init_state(self, batch: int) -> Float[Array, "B k-s C"]:
+    def init_state(self, batch: int) -> Float[Array, "B ks C"]:
         return jnp.zeros((batch, self.kernel_size - self.stride, self.in_dim))
 
-    def __call__(self, x: Float[Array, "B T C"], state: State) -> tuple[Float[Array, "B T/s D"], State]:
+    def __call__(self, x: Float[Array, "B T C"], state: State) -> tuple[Float[Array, "B Ts D"], State]:
         if x.shape[1] % self.stride:
             raise ValueError(f"CausalConv: {x.shape[1]} frames are not a multiple of stride={self.stride}")
         padded = jnp.concatenate([state, x], axis=1)
@@ -118,7 +118,7 @@ class ConvNeXtStack(nnx.Module):
 
         self.blocks = create(rngs)
 
-    def init_state(self, batch: int) -> Float[Array, "B L k-1 D"]:
+    def init_state(self, batch: int) -> Float[Array, "B L k1 D"]:
         return jnp.zeros((batch, self.num_layers, self.kernel_size - 1, self.dim))
 
     def __call__(self, x: Float[Array, "B T D"], state: State) -> tuple[Float[Array, "B T D"], State]:

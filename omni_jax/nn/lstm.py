@@ -43,7 +43,7 @@ class LSTM(StreamLayer):
 
 
 def _recur(
-    gates: Float[Array, "B T 4D"], recurrent: Float[Array, "D 4D"], start: tuple[Array, Array]
+    gates: Float[Array, "B T D4"], recurrent: Float[Array, "D D4"], start: tuple[Array, Array]
 ) -> tuple[Float[Array, "B T D"], tuple[Array, Array]]:
     def one(carry: tuple[Array, Array], gate: Array) -> tuple[tuple[Array, Array], Array]:
         hidden, cell = carry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from omni_jax.types import Control
 
@@ -11,6 +11,7 @@ _CONTROL_NAMES = {int(control): control.name for control in Control}
 _WORD_START = "\u2581"  # SentencePiece's mark for a leading space
 
 
+@runtime_checkable
 class PieceVocabulary(Protocol):
     """What the text stream needs of a tokenizer. A byte piece reads <0xC3>, or <0xE282> for several bytes."""
 

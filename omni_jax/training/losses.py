@@ -102,7 +102,7 @@ def turn_terms(output: ModelOutput, batch: Batch) -> tuple[Float[Array, ""], Flo
     return turn, weighted_mean(binary, (vad != ABSENT).astype(jnp.float32))
 
 
-def phone_term(logits: Float[Array, "G 4A K"], phones: Int[Array, "G 4A"]) -> Float[Array, ""]:
+def phone_term(logits: Float[Array, "G A4 K"], phones: Int[Array, "G A4"]) -> Float[Array, ""]:
     """Cross-entropy of the phone that sounds, where it is known."""
     return weighted_mean(_nll(logits, phones), (phones != ABSENT).astype(jnp.float32))
 

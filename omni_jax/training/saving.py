@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ MAX_FAILED_SAVES = 3  # in a row
 _ROOM_POLL_S = 5.0
 
 
+@runtime_checkable
 class Loader(Protocol):
     def __next__(self) -> Any: ...
     def get_state(self) -> Any: ...

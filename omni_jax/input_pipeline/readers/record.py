@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Int16
@@ -98,6 +98,7 @@ class Lost(NamedTuple):
 PROBED = 16  # so many first examples tell what a source's examples have
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Random access to one source. Readers can be pickled; they open their files in the process that reads."""
 

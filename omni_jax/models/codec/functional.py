@@ -72,7 +72,7 @@ def encode_codes(cfg: AnyCodecConfig, params: Params, wav: Float[Array, "B N"]) 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def decode_codes(cfg: AnyCodecConfig, params: Params, codes: Int[Array, "B T Q"]) -> Float[Array, "B T*hop"]:
+def decode_codes(cfg: AnyCodecConfig, params: Params, codes: Int[Array, "B T Q"]) -> Float[Array, "B N"]:
     """Waveform of the codes, float32 in [-1, 1], late by `decoder_latency_samples` like the streaming decoder's."""
     model = bind(cfg, params)
     wav = model.decode(codes)
@@ -92,7 +92,7 @@ def encode_step(
 @functools.partial(jax.jit, static_argnums=0)
 def decode_step(
     cfg: AnyCodecConfig, params: Params, state: State, codes: Int[Array, "B T Q"], exec_mask: Bool[Array, " B"]
-) -> tuple[State, Float[Array, "B T*hop"]]:
+) -> tuple[State, Float[Array, "B N"]]:
     """The next T frames of the waveform. Rows outside `exec_mask` keep their state and are silent."""
     wav, new = bind(cfg, params).decode_step(codes, state)
     return select_rows(exec_mask, new, state), jnp.where(exec_mask[:, None], jnp.clip(wav, -1.0, 1.0), 0.0)

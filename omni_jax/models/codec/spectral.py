@@ -108,8 +108,8 @@ class SpectralDecoder(nnx.Module):
 
 
 def synthesize(
-    log_magnitude: Float[Array, "B A F"], phase: Float[Array, "B A F"], hop: int, tail: Float[Array, "B W-hop"]
-) -> tuple[Float[Array, "B A*hop"], Float[Array, "B W-hop"]]:
+    log_magnitude: Float[Array, "B A F"], phase: Float[Array, "B A F"], hop: int, tail: Float[Array, "B Wo"]
+) -> tuple[Float[Array, "B N"], Float[Array, "B Wo"]]:
     """ISTFT by overlap-add. The Hann window squared sums to 0.375 W / hop everywhere, so the scale is a constant."""
     magnitude = jnp.exp(jnp.minimum(log_magnitude, MAX_LOG_MAGNITUDE))
     frames = jnp.fft.irfft(magnitude * jnp.exp(1j * phase))
@@ -146,7 +146,7 @@ class SpectralCodec(nnx.Module):
         wav, state = self.decoder(dequantize(codes, self.codebooks[...]), state)
         return jnp.clip(wav, -1.0, 1.0), state
 
-    def phone_logits(self, first: Float[Array, "B T D"]) -> Float[Array, "B T*4 K"]:
+    def phone_logits(self, first: Float[Array, "B T D"]) -> Float[Array, "B 4*T K"]:
         """Phones of the 50 Hz sub-frames, from codebook 0 alone."""
         batch, length, _ = first.shape
         return self.phone_head(first).reshape(batch, length * SUBFRAMES, -1)

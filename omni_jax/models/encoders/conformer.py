@@ -48,7 +48,7 @@ class Stem(nnx.Module):
 
     def __call__(
         self,
-        mel: Float[Array, "G 8A M"],
+        mel: Float[Array, "G A8 M"],
         segment_ids: Int[Array, "G A"],
         past: Float[Array, "G 2 I"],
     ) -> tuple[Float[Array, "G A D"], Float[Array, "G 2 I"]]:
@@ -128,7 +128,7 @@ class Conformer(SlotHeads, nnx.Module):
         self.layers = stack_layers(lambda rngs: ConformerBlock(cfg, rngs), cfg.num_layers, rngs)
         self.make_slot_heads(cfg, rngs)
 
-    def __call__(self, mel: Float[Array, "G 8A M"], segment_ids: Int[Array, "G A"]) -> Float[Array, "G A D"]:
+    def __call__(self, mel: Float[Array, "G A8 M"], segment_ids: Int[Array, "G A"]) -> Float[Array, "G A D"]:
         """Slot embeddings. Neither convolution nor attention crosses from one segment to another."""
         groups, slots = segment_ids.shape
         past = jnp.zeros((groups, _STEM_KERNEL - 1, _STEM_FRAMES * self.cfg.num_mels), mel.dtype)

@@ -23,7 +23,7 @@ class SlotHeads:
         groups, slots, _ = encoded.shape
         return self.ctc(encoded).reshape(groups, slots * self.cfg.ctc_subframes, self.cfg.ctc_vocab)
 
-    def phone_logits(self, encoded: Float[Array, "G A D"]) -> Float[Array, "G 4A K"]:
+    def phone_logits(self, encoded: Float[Array, "G A D"]) -> Float[Array, "G A4 K"]:
         """The phone that sounds, at 50 Hz."""
         groups, slots, _ = encoded.shape
         return self.phone(encoded).reshape(groups, slots * PHONES_PER_SLOT, self.cfg.num_phones)

@@ -24,7 +24,7 @@ class WhisperSlots(SlotHeads, nnx.Module):
         self.tower = WhisperEncoder(cfg.tower, rngs, remat=remat)
         self.make_slot_heads(cfg, rngs)
 
-    def __call__(self, mel: Float[Array, "G 8A M"], segment_ids: Int[Array, "G A"]) -> Float[Array, "G A D"]:
+    def __call__(self, mel: Float[Array, "G A8 M"], segment_ids: Int[Array, "G A"]) -> Float[Array, "G A D"]:
         """Slots of `cfg.slot_dim`."""
         outputs = self.tower(mel, jnp.repeat(segment_ids, WHISPER_FRAMES_PER_SLOT, axis=1))
         return outputs.reshape(*segment_ids.shape, -1)

@@ -72,7 +72,7 @@ def num_outputs(frames: Int[Array, "..."], chunk_frames: int) -> Int[Array, "...
     return frames // chunk_frames * whole + halved(halved(halved(frames % chunk_frames)))
 
 
-def _windows(x: Float[Array, "N F T C"]) -> Float[Array, "N F/2 T/2 9C"]:
+def _windows(x: Float[Array, "N F T C"]) -> Float[Array, "N F2 T2 C9"]:
     """The 3 x 3 neighbourhood of every second band and frame, zeros beyond the ends."""
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     bands, frames = x.shape[1:3]

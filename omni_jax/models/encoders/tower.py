@@ -72,7 +72,7 @@ class WhisperEncoder(nnx.Module):
         return self.norm(run_tower(self.layers, x, segment_ids, self.remat))
 
 
-def _windows(x: Float[Array, "G N C"], segments: Int[Array, "G N"], stride: int) -> Float[Array, "G N/s 3C"]:
+def _windows(x: Float[Array, "G N C"], segments: Int[Array, "G N"], stride: int) -> Float[Array, "G Ns C3"]:
     """Three neighbouring frames around every `stride`-th one, zeros beyond the ends of its segment."""
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0)))
     owners = jnp.pad(segments, ((0, 0), (1, 1)), constant_values=-1)

@@ -60,7 +60,7 @@ def decode(cfg: AnyVocoderConfig, params: Any, frames: Shaped[Array, "B T M"]) -
 @functools.partial(jax.jit, static_argnums=0)
 def decode_step(
     cfg: AnyVocoderConfig, params: Any, state: State, frames: Shaped[Array, "B T M"], exec_mask: Bool[Array, " B"]
-) -> tuple[State, Float[Array, "B T*hop"]]:
+) -> tuple[State, Float[Array, "B N"]]:
     """The next T frames of the waveform. Rows outside `exec_mask` keep their state and are silent."""
     model = bind(cfg, params)
     wav, new = model.step(model.embed(frames) if cfg.num_codebooks else frames, state)
