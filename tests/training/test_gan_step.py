@@ -103,7 +103,7 @@ def history(workdir):
         metrics.append({name: float(value) for name, value in values.items()})
         if number == SAVED_STEP:
             checkpointer = Checkpointer(workdir)
-            Saver(Run(CONFIG, workdir, checkpointer)).save(state, number, loader.get_state(), {})
+            Saver(Run(CONFIG, workdir, checkpointer), state.key).save(state, number, loader.get_state(), {})
             checkpointer.close()
     return states, metrics
 

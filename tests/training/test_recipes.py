@@ -157,7 +157,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     state, step = compiled(config, optimizers, 8)
     state, _ = step(state, next(loader))
     checkpointer = Checkpointer(tmp_path)
-    Saver(Run(config, tmp_path, checkpointer)).save(state, 1, loader.get_state(), {})
+    Saver(Run(config, tmp_path, checkpointer), state.key).save(state, 1, loader.get_state(), {})
     checkpointer.close()
     state, _ = step(state, next(loader))
     resumed = codec_stage.train_codec_on(ToneLoader(config.recipe), config, tmp_path)
