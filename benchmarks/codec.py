@@ -21,8 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omni_jax.codec_config import DAC_24KHZ, ENCODEC_24KHZ, MIMI
-from omni_jax.config import CodecConfig
+from omni_jax.codec_config import DAC_24KHZ, ENCODEC_24KHZ, MIMI, CodecConfig
 from omni_jax.models import codec
 
 SECONDS, ROUNDS, FRAMES = 10, 9, 200

@@ -23,7 +23,8 @@ from omni_jax.codec_config import (
     SeanetConfig,
     VocosConfig,
 )
-from omni_jax.config import ConfigError, DataConfig, OptimizerConfig, TrainingConfig
+from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
+from omni_jax.errors import ConfigError
 from omni_jax.recipe_config import LossWeights, RecipeConfig
 
 STFT = DiscriminatorConfig(stft_windows=(1024, 2048, 512, 256, 128))

@@ -10,7 +10,8 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from omni_jax.config import ConfigError, EvalConfig
+from omni_jax.config import EvalConfig
+from omni_jax.errors import ConfigError
 
 SCALES = {"tiny": 1, "full": 4}
 COUNTS = (

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from omni_jax.config import AudioEncoderConfig, DepthConfig, ModelConfig, TransformerConfig, VisionEncoderConfig
+from omni_jax.model_config import AudioEncoderConfig, DepthConfig, ModelConfig, TransformerConfig, VisionEncoderConfig
 
 # Shared by all: bfloat16, one compiled body a stack of layers, everything computed again in the backward pass.
 _TRUNK = TransformerConfig(

@@ -5,18 +5,18 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from configs.large_sizes import LARGE_MODELS, TEXT_MODELS
-from omni_jax.config import (
+from omni_jax.codec_config import CodecConfig
+from omni_jax.config import Config
+from omni_jax.config_dict import to_dict
+from omni_jax.errors import ConfigError
+from omni_jax.model_config import (
     AudioEncoderConfig,
-    CodecConfig,
-    Config,
-    ConfigError,
     DepthConfig,
     ModelConfig,
     TransformerConfig,
     TrunkVariant,
     VisionEncoderConfig,
     load_model_config,
-    to_dict,
 )
 
 MODELS = {

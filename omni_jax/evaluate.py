@@ -19,7 +19,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from omni_jax.config import EvalConfig, from_dict
+from omni_jax.config import EvalConfig
+from omni_jax.config_dict import from_dict
 from omni_jax.errors import UserError, run_main
 from omni_jax.evals.files import METRICS_FILE, RECORDS_FILE, SAMPLES, SCENES, evaluation_directory, write_json
 from omni_jax.evals.run import Evaluation, run_evaluation

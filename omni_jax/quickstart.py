@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from configs import align, codec, duplex, perceive, pretrain
 from configs import eval as evaluation
-from omni_jax.config import Config, EvalConfig, from_dict, resolve
+from omni_jax.config import Config, EvalConfig, resolve
+from omni_jax.config_dict import from_dict
 from omni_jax.errors import UserError, run_main
 from omni_jax.evals.files import METRICS_FILE, evaluation_directory, write_json
 from omni_jax.evaluate import evaluate

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from configs import align, codec, codec_recipes, duplex, own_data, perceive, pretrain, sizes
-from omni_jax.config import Config, ConfigError, TransformerConfig, from_dict, resolve, to_dict
+from omni_jax.config import Config, resolve
+from omni_jax.config_dict import from_dict, to_dict
+from omni_jax.errors import ConfigError
+from omni_jax.model_config import TransformerConfig
 from omni_jax.train import parse_flags, read_flags
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omni_jax.config import Config, from_dict, to_dict
+from omni_jax.config import Config
+from omni_jax.config_dict import from_dict, to_dict
 from omni_jax.errors import UserError
 
 LAYOUT_VERSION = 2  # raised when the items, the parameter paths or the manifest's keys change

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from omni_jax.config import ModelConfig
 from omni_jax.evals.turns import TurnExample
 from omni_jax.input_pipeline.cast import Cast, make_cast
 from omni_jax.input_pipeline.dialogue import lay_out, play, talkers
@@ -20,6 +19,7 @@ from omni_jax.input_pipeline.noise import add_noise
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.input_pipeline.text_tasks import picture_patches
 from omni_jax.input_pipeline.timeline import Example
+from omni_jax.model_config import ModelConfig
 from omni_jax.models import omni
 from omni_jax.types import ABSENT, Batch
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from omni_jax.config import ModelConfig
 from omni_jax.evals.entries import entry
+from omni_jax.model_config import ModelConfig
 from omni_jax.models import omni
 from omni_jax.types import Batch
 

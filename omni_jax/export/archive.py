@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from omni_jax import __version__
-from omni_jax.config import CodecConfig, Config, ConfigError, from_dict, to_dict
-from omni_jax.errors import UserError
+from omni_jax.codec_config import CodecConfig
+from omni_jax.config import Config
+from omni_jax.config_dict import from_dict, to_dict
+from omni_jax.errors import ConfigError, UserError
 from omni_jax.export import sharded
 from omni_jax.export.arrays import flatten, num_parameters, read_arrays, write_arrays
 from omni_jax.export.manifest import verify_manifest, write_manifest

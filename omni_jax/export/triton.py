@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from omni_jax.config import ModelConfig
+from omni_jax.model_config import ModelConfig
 from omni_jax.types import FRAME_SPEECH_SAMPLES, TurnState
 
 NAME, VERSION = "omni", "1"

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from omni_jax import dsp
-from omni_jax.config import AudioEncoderConfig, VisionEncoderConfig
+from omni_jax.model_config import AudioEncoderConfig, VisionEncoderConfig
 from omni_jax.types import FRAME_LISTEN_SAMPLES
 
 # CTC classes: 0 is the blank.

@@ -13,7 +13,8 @@ from absl import flags
 from grain._src.python.dataset.transformations.process_prefetch import ProcessPrefetchIterDataset
 from threadpoolctl import threadpool_limits
 
-from omni_jax.config import Config, from_dict, to_dict
+from omni_jax.config import Config
+from omni_jax.config_dict import from_dict, to_dict
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.shards import join, merged_state
 from omni_jax.input_pipeline.stream import make_stream

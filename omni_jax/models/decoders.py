@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 
-from omni_jax.config import ModelConfig
+from omni_jax.model_config import ModelConfig
 from omni_jax.nn.attention import Attention, attend, even_heads
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.mlp import Linear, SwiGLU

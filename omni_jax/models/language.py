@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from omni_jax.config import ModelConfig, parse_lora
+from omni_jax.model_config import ModelConfig, parse_lora
 from omni_jax.models.binding import Params, bind
 from omni_jax.models.transformer import Transformer
 from omni_jax.nn.cache import KVCache

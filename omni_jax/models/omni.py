@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from omni_jax.config import ModelConfig, parse_lora
+from omni_jax.model_config import ModelConfig, parse_lora
 from omni_jax.models import binding
 from omni_jax.models.adapters import PATCHES_PER_TOKEN, Adapter, VisionAdapter
 from omni_jax.models.binding import Params

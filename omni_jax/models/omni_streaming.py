@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from omni_jax.config import ConfigError, ModelConfig
+from omni_jax.errors import ConfigError
+from omni_jax.model_config import ModelConfig
 from omni_jax.models.encoders.conformer import ConformerState
 from omni_jax.models.omni import Omni, Params, bind
 from omni_jax.nn.cache import KVCache

@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from omni_jax.config import ModelConfig
 from omni_jax.encoder_config import QwenAudioConfig, QwenVisionConfig
+from omni_jax.model_config import ModelConfig
 from omni_jax.models.binding import Params, bind
 from omni_jax.models.encoders.qwen_audio import QwenAudio
 from omni_jax.models.encoders.qwen_vision import MERGED, QwenVision

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from omni_jax.config import TransformerConfig
+from omni_jax.model_config import TransformerConfig
 from omni_jax.nn.attention import Attention, Heads, attend
 from omni_jax.nn.cache import KVCache, init_cache, place, write_slots
 from omni_jax.nn.embed import lookup

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from omni_jax.config import ConfigError, LowRank
+from omni_jax.errors import ConfigError
+from omni_jax.model_config import LowRank
 from omni_jax.nn.low_rank import A, B, M
 from omni_jax.nn.param import constant, weight
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from omni_jax.config import TransformerConfig
+from omni_jax.model_config import TransformerConfig
 from omni_jax.nn.experts import ExpertWeights, mix_experts
 from omni_jax.nn.mlp import SwiGLU
 from omni_jax.nn.param import constant, weight

@@ -9,8 +9,9 @@ import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
-from omni_jax.config import Config, ConfigError, MeshConfig, from_dict
-from omni_jax.errors import UserError
+from omni_jax.config import Config, MeshConfig
+from omni_jax.config_dict import from_dict
+from omni_jax.errors import ConfigError, UserError
 
 AXES = ("data", "fsdp", "expert", "context", "tensor")
 

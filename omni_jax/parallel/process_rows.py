@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from omni_jax.config import ConfigError
+from omni_jax.errors import ConfigError
 
 
 def my_shards(sharding: NamedSharding, rows: int, shards: int) -> list[int]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
-from omni_jax.config import ConfigError
+from omni_jax.errors import ConfigError
 
 # Logical axis -> mesh axis or axes; None = replicated. A weight names each of its dimensions after one of these.
 RULES: dict[str, str | tuple[str, ...] | None] = {

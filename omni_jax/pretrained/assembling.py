@@ -16,10 +16,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from omni_jax.checkpoint import save_params
-from omni_jax.config import AudioEncoderConfig, Config, ModelConfig, VisionEncoderConfig, to_dict
+from omni_jax.config import Config
+from omni_jax.config_dict import to_dict
 from omni_jax.encoder_config import VisionTowerConfig, WhisperEncoderConfig
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.tokenizer import NUM_CONTROL
+from omni_jax.model_config import AudioEncoderConfig, ModelConfig, VisionEncoderConfig
 from omni_jax.models import omni
 from omni_jax.models.binding import RUNS_ONCE
 from omni_jax.models.encoders.tower import VisionTower, WhisperEncoder

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from omni_jax.config import ModelConfig
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.tokenizer import NUM_CONTROL
+from omni_jax.model_config import ModelConfig
 from omni_jax.nn.low_rank import merge_updates
 from omni_jax.pretrained.families import TEXT_FAMILIES
 from omni_jax.pretrained.family import Family

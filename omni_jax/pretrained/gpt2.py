@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omni_jax.config import ModelConfig, TransformerConfig, TrunkVariant
+from omni_jax.model_config import ModelConfig, TransformerConfig, TrunkVariant
 from omni_jax.pretrained.family import Family, HubConfig, entry, integer, number, require
 from omni_jax.pretrained.layout import SAME, Entry, Slot, fused, untransposed
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from omni_jax.checkpoint import load_manifest, save_params
-from omni_jax.config import Config, to_dict
+from omni_jax.config import Config
+from omni_jax.config_dict import to_dict
 from omni_jax.errors import UserError
 from omni_jax.models import binding
 from omni_jax.models.language import LanguageModel

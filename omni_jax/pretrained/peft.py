@@ -14,8 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from omni_jax.config import ModelConfig
 from omni_jax.errors import UserError
+from omni_jax.model_config import ModelConfig
 from omni_jax.nn.low_rank import A, B, M, column_norms
 from omni_jax.pretrained.family import Family, HubConfig, require
 from omni_jax.pretrained.layout import Entry

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from typing import Any
 
-from omni_jax.config import ModelConfig
 from omni_jax.encoder_config import QwenAudioConfig, QwenVisionConfig, TowerConfig
 from omni_jax.errors import UserError
+from omni_jax.model_config import ModelConfig
 from omni_jax.models.language import LanguageModel
 from omni_jax.models.thinker import Thinker, ThinkerConfig
 from omni_jax.pretrained.family import Family, HubConfig, entry, integer, number, require

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from omni_jax.config import CodecConfig, ModelConfig
+from omni_jax.codec_config import CodecConfig
+from omni_jax.model_config import ModelConfig
 from omni_jax.models import omni_streaming
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.streaming.prefix import Picture, prefix_batch, prefix_slots

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from omni_jax.config import ModelConfig
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.packing import PATCHES_PER_POOLED, Budget, Packer, assemble
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.timeline import Example, Layout
+from omni_jax.model_config import ModelConfig
 from omni_jax.types import Batch, Control
 
 Picture = Float[np.ndarray, "H W 3"]  # RGB in [0, 1]

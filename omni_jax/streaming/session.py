@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from omni_jax.config import CodecConfig, ModelConfig
+from omni_jax.codec_config import CodecConfig
+from omni_jax.model_config import ModelConfig
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.streaming.batch_session import BatchFrames, BatchSession
 from omni_jax.streaming.prefix import Picture

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from omni_jax.config import CodecConfig, ModelConfig
+from omni_jax.codec_config import CodecConfig
+from omni_jax.model_config import ModelConfig
 from omni_jax.models import codec as codec_model
 from omni_jax.models import omni_streaming
 from omni_jax.models.omni_streaming import Sampling

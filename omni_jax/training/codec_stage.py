@@ -15,7 +15,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from omni_jax.checkpoint import Checkpointer
-from omni_jax.config import CodecConfig, Config, ConfigError, OptimizerConfig
+from omni_jax.codec_config import CodecConfig
+from omni_jax.config import Config, OptimizerConfig
+from omni_jax.errors import ConfigError
 from omni_jax.input_pipeline.loader import make_codec_loader
 from omni_jax.models import codec
 from omni_jax.nn.quantize import QuantizerState, kmeans_codebooks

@@ -13,7 +13,8 @@ import optax
 from jax.sharding import Mesh
 
 from omni_jax.checkpoint import Checkpointer, load_codec, load_params, params_sha256
-from omni_jax.config import Config, ConfigError
+from omni_jax.config import Config
+from omni_jax.errors import ConfigError
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.models import omni
 from omni_jax.operations import Operations

@@ -9,7 +9,8 @@ import jax
 import optax
 import optax.contrib
 
-from omni_jax.config import ConfigError, OptimizerConfig
+from omni_jax.config import OptimizerConfig
+from omni_jax.errors import ConfigError
 from omni_jax.nn.low_rank import A
 
 

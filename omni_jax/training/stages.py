@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omni_jax.checkpoint import CheckpointError, load_manifest, require_local
-from omni_jax.config import Config, ConfigError, to_dict
+from omni_jax.config import Config
+from omni_jax.config_dict import to_dict
+from omni_jax.errors import ConfigError
 from omni_jax.operations import Operations
 from omni_jax.parallel.multihost import is_first
 from omni_jax.training.codec_stage import train_codec

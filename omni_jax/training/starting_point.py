@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from omni_jax.checkpoint import load_params
-from omni_jax.config import ConfigError
+from omni_jax.errors import ConfigError
 from omni_jax.nn.low_rank import is_update
 from omni_jax.training.optimizer import parameter_path
 

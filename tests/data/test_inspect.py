@@ -15,11 +15,12 @@ from configs import own_data
 from data import inspect
 from data.inspection import media
 from data.inspection.shown import examples_of, of_every_task
-from omni_jax.config import AudioEncoderConfig, resolve
+from omni_jax.config import resolve
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.tasks import Task
+from omni_jax.model_config import AudioEncoderConfig
 
 TASKS = ("text", "asr", "caption", "hear", "see", "frame_asr", "spoken_qa", "written_qa")
 

@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec
 from models.tiny import MODEL
 from streaming.tiny import CODEC, weights
 
-from omni_jax.config import Config, MeshConfig, to_dict
+from omni_jax.config import Config, MeshConfig
+from omni_jax.config_dict import to_dict
 from omni_jax.errors import UserError
 from omni_jax.export.archive import Bundle, describe, read_archive, write_archive, write_companions
 from omni_jax.export.arrays import flatten, read_arrays, unflatten

@@ -11,10 +11,12 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from omni_jax.config import Config, DataConfig, ModelConfig, from_dict
+from omni_jax.config import Config, DataConfig
+from omni_jax.config_dict import from_dict
 from omni_jax.input_pipeline.codes import build_code_cache
 from omni_jax.input_pipeline.corpus import Source, load_speech
 from omni_jax.input_pipeline.records import Example
+from omni_jax.model_config import ModelConfig
 from omni_jax.types import FRAME_SPEECH_SAMPLES, Control
 
 WORD_MS, GAP_MS, EDGE_MS = 280, 60, 100

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from omni_jax.config import AudioEncoderConfig, VisionEncoderConfig
 from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.corpus import Span
 from omni_jax.input_pipeline.speech_tasks import (
@@ -13,6 +12,7 @@ from omni_jax.input_pipeline.speech_tasks import (
     tts_example,
 )
 from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
+from omni_jax.model_config import AudioEncoderConfig, VisionEncoderConfig
 from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
 
 Q = 3

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from omni_jax import dsp
-from omni_jax.config import CodecConfig, ConfigError
+from omni_jax.codec_config import CodecConfig
+from omni_jax.errors import ConfigError
 from omni_jax.models import codec
 from omni_jax.models.codec.spectral import synthesize
 from omni_jax.types import FRAME_SPEECH_SAMPLES

@@ -6,8 +6,10 @@ import pytest
 import soundfile
 
 from omni_jax.checkpoint import Checkpointer, Manifest
-from omni_jax.config import CodecConfig, Config, ModelConfig
+from omni_jax.codec_config import CodecConfig
+from omni_jax.config import Config
 from omni_jax.errors import UserError
+from omni_jax.model_config import ModelConfig
 from omni_jax.models import codec
 from omni_jax.models.codec.__main__ import main
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omni_jax.config import ConfigError, ModelConfig, TransformerConfig, TrunkVariant
+from omni_jax.errors import ConfigError
+from omni_jax.model_config import ModelConfig, TransformerConfig, TrunkVariant
 from omni_jax.models import binding, omni
 from omni_jax.models.language import LanguageModel, greedy, logits
 from omni_jax.nn.rope import apply_rotary, rotary, stretch_frequencies

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omni_jax.config import ConfigError
+from omni_jax.errors import ConfigError
 from omni_jax.models import omni, omni_streaming
 from omni_jax.models.omni_streaming import GREEDY
 from omni_jax.types import Batch, Control, Media, Timeline

@@ -8,13 +8,7 @@ import functools
 import jax
 import numpy as np
 
-from omni_jax.config import (
-    AudioEncoderConfig,
-    DepthConfig,
-    ModelConfig,
-    TransformerConfig,
-    VisionEncoderConfig,
-)
+from omni_jax.model_config import AudioEncoderConfig, DepthConfig, ModelConfig, TransformerConfig, VisionEncoderConfig
 from omni_jax.models import omni
 from omni_jax.types import ABSENT, Batch, Media, Modality, Timeline, TurnState
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from omni_jax.config import ConfigError, TrunkVariant, parse_lora
+from omni_jax.errors import ConfigError
+from omni_jax.model_config import TrunkVariant, parse_lora
 from omni_jax.models import binding, omni
 from omni_jax.models.language import LanguageModel, logits
 from omni_jax.nn.low_rank import has_updates, is_update, merge_updates, updated

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from omni_jax.config import TransformerConfig
+from omni_jax.model_config import TransformerConfig
 from omni_jax.nn.moe import MoE, route, router_stats
 
 EXACT = 1e-5

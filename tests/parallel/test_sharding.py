@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import PartitionSpec
 from models.tiny import dialogue, model_params, with_transformer
 
-from omni_jax.config import ConfigError, LossConfig, MeshConfig
+from omni_jax.config import LossConfig, MeshConfig
+from omni_jax.errors import ConfigError
 from omni_jax.models import omni
 from omni_jax.nn import moe
 from omni_jax.parallel.mesh import AXES, make_mesh, mesh_shape

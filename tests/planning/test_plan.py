@@ -11,8 +11,8 @@ import pytest
 
 from configs import pretrain
 from omni_jax import plan
-from omni_jax.config import ConfigError, MeshConfig, resolve
-from omni_jax.errors import UserError
+from omni_jax.config import MeshConfig, resolve
+from omni_jax.errors import ConfigError, UserError
 from omni_jax.parallel.mesh import check_batch, make_mesh
 from omni_jax.planning.topology import chip_of, parse_topology, topology_devices
 

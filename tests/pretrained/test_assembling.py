@@ -10,8 +10,8 @@ import pytest
 
 from configs.sizes import model_of
 from omni_jax.checkpoint import load_params
-from omni_jax.config import Config, ConfigError, MeshConfig
-from omni_jax.errors import UserError
+from omni_jax.config import Config, MeshConfig
+from omni_jax.errors import ConfigError, UserError
 from omni_jax.input_pipeline.features import patches
 from omni_jax.models import omni
 from omni_jax.models.binding import bind

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from omni_jax.checkpoint import load_codec
-from omni_jax.codec_config import MIMI
-from omni_jax.config import CodecConfig, Config
+from omni_jax.codec_config import MIMI, CodecConfig
+from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.models import codec
 from omni_jax.pretrained.assembling import assembled_config

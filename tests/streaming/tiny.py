@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from models.tiny import MODEL
 
-from omni_jax.config import CodecConfig
+from omni_jax.codec_config import CodecConfig
 from omni_jax.models import codec, omni
 
 CODEC = CodecConfig(

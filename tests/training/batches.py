@@ -2,18 +2,9 @@
 
 import numpy as np
 
-from omni_jax.config import (
-    AudioEncoderConfig,
-    CodecConfig,
-    Config,
-    DataConfig,
-    DepthConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-    TransformerConfig,
-    VisionEncoderConfig,
-)
+from omni_jax.codec_config import CodecConfig
+from omni_jax.config import Config, DataConfig, OptimizerConfig, TrainingConfig
+from omni_jax.model_config import AudioEncoderConfig, DepthConfig, ModelConfig, TransformerConfig, VisionEncoderConfig
 from omni_jax.types import ABSENT, Batch, Media, Modality, Timeline
 
 CODEBOOKS, CODEBOOK_SIZE, VOCAB = 3, 16, 64

@@ -11,16 +11,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.checkpoint import Checkpointer
-from omni_jax.config import (
-    CodecConfig,
-    CodecTrainingConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrainingConfig,
-)
+from omni_jax.codec_config import CodecConfig
+from omni_jax.config import CodecTrainingConfig, Config, DataConfig, OptimizerConfig, TrainingConfig
 from omni_jax.input_pipeline.codec_loader import CodecBatch
+from omni_jax.model_config import ModelConfig
 from omni_jax.models.codec.discriminators import Judgement
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.training import codec_losses, codec_stage, gan_step

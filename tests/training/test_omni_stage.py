@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from omni_jax.checkpoint import Checkpointer, load_params
-from omni_jax.config import ConfigError, MeshConfig
+from omni_jax.config import MeshConfig
+from omni_jax.errors import ConfigError
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.training.loop import Run, train

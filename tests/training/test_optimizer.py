@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from omni_jax.config import ConfigError, OptimizerConfig
+from omni_jax.config import OptimizerConfig
+from omni_jax.errors import ConfigError
 from omni_jax.training.optimizer import learning_rate_schedule, make_optimizer, trainable_mask
 
 CFG = OptimizerConfig(learning_rate=0.1, warmup_steps=2, weight_decay=0.5)

@@ -13,7 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from configs import codec_recipes
 from omni_jax.checkpoint import Checkpointer, CheckpointError, load_codec, load_params
 from omni_jax.codec_config import DacConfig, DiscriminatorConfig, HifiGanConfig, VocosConfig
-from omni_jax.config import ConfigError, MeshConfig, resolve
+from omni_jax.config import MeshConfig, resolve
+from omni_jax.errors import ConfigError
 from omni_jax.input_pipeline.codec_loader import CodecBatch, num_phone_frames
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.recipe_config import RecipeConfig

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from omni_jax.codec_config import DacConfig, SeanetConfig
-from omni_jax.config import CodecConfig
+from omni_jax.codec_config import CodecConfig, DacConfig, SeanetConfig
 from omni_jax.models.codec.dac import DacCodec
 from omni_jax.models.codec.seanet import SeanetCodec
 from omni_jax.models.codec.spectral import SpectralCodec

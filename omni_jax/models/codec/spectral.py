@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from omni_jax import dsp
-from omni_jax.config import CodecConfig
+from omni_jax.codec_config import CodecConfig
 from omni_jax.nn.conv import CausalConv, ConvNeXtStack
 from omni_jax.nn.quantize import dequantize, quantize
 from omni_jax.types import FRAME_SPEECH_SAMPLES

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from omni_jax.config import AudioEncoderConfig
+from omni_jax.model_config import AudioEncoderConfig
 from omni_jax.models.encoders.heads import SlotHeads
 from omni_jax.nn.attention import Attention, attend, even_heads
 from omni_jax.nn.banded import attend_banded

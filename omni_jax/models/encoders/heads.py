@@ -5,7 +5,7 @@ from __future__ import annotations
 from flax import nnx
 from jaxtyping import Array, Float
 
-from omni_jax.config import AudioEncoderConfig
+from omni_jax.model_config import AudioEncoderConfig
 from omni_jax.nn.mlp import Linear
 from omni_jax.types import PHONES_PER_SLOT
 

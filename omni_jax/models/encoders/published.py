@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from omni_jax.config import AudioEncoderConfig, VisionEncoderConfig
+from omni_jax.model_config import AudioEncoderConfig, VisionEncoderConfig
 from omni_jax.models.encoders.heads import SlotHeads
 from omni_jax.models.encoders.tower import VisionTower, WhisperEncoder
 from omni_jax.types import WHISPER_FRAMES_PER_SLOT

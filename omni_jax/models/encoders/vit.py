@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from omni_jax.config import VisionEncoderConfig
+from omni_jax.model_config import VisionEncoderConfig
 from omni_jax.nn.attention import Attention, even_heads
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.mlp import Linear, SwiGLU
