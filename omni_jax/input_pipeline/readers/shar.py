@@ -12,48 +12,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Record, field_names, record_of
-from omni_jax.input_pipeline.readers.shard_index import Entry, ShardIndex
+from omni_jax.input_pipeline.readers.record import BadRecord, Cause
+from omni_jax.input_pipeline.readers.shard_index import Entry, IndexedReader
 from omni_jax.input_pipeline.readers.tar_shards import read_part, scan_tar
 
 MAX_LINE_BYTES = 4 << 20
 MAX_CUTS_BYTES = 1 << 30  # unpacked; a shard has some thousands of cuts
 
 
-class SharReader:
+class SharReader(IndexedReader):
     """One cut an example: its audio, the text of its supervisions and their word alignment."""
 
     def __init__(self, shards: Sequence[str], rename: Mapping[str, str]):
-        self._index = ShardIndex(shards, scan_shar)
-        self._rename = dict(rename)
-        self.lost = self._index.lost
+        super().__init__(shards, rename, scan_shar)
 
-    def __len__(self) -> int:
-        return len(self._index)
+    def field_names(self, shard: str, entry: Entry) -> set[str]:
+        names = {name for name, value in (entry["fields"] or {}).items() if value}
+        return names | ({"audio"} if entry["file"] else set())
 
-    def kinds(self) -> dict[frozenset[str], Sequence[int]]:
-        """All cuts are taken to have what the first ones have."""
-        names: set[str] = set()
-        for index in range(min(PROBED, len(self))):
-            _, entry = self._index[index]
-            names |= {name for name, value in (entry["fields"] or {}).items() if value}
-            names |= {"audio"} if entry["file"] else set()
-        return {field_names(sorted(names), self._rename): range(len(self))}
-
-    def __getitem__(self, index: int) -> Record:
-        shard, entry = self._index[index]
+    def read_fields(self, shard: str, entry: Entry) -> dict[str, Any]:
         if not isinstance(entry["fields"], dict):
             raise BadRecord(Cause.UNREADABLE, "the line of the cut is not JSON")
-        fields = dict(entry["fields"])
-        if entry["file"]:
-            fields["audio"] = read_part(recording_of(shard), *entry["file"])
-        else:
-            raise BadRecord(Cause.MISSING, f"{Path(recording_of(shard)).name} has no audio of this cut{entry['why']}")
-        return record_of(self.key(index), fields, self._rename)
-
-    def key(self, index: int) -> str:
-        shard, entry = self._index[index]
-        return f"{Path(shard).name}/{entry['key']}"
+        recording = recording_of(shard)
+        if not entry["file"]:
+            raise BadRecord(Cause.MISSING, f"{Path(recording).name} has no audio of this cut{entry['why']}")
+        return entry["fields"] | {"audio": read_part(recording, *entry["file"])}
 
 
 def recording_of(cuts: str) -> str:

@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Lost
+from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Lost, Record, field_names, record_of
 from omni_jax.input_pipeline.records import DataError
 
 VERSION = 1
@@ -65,6 +66,38 @@ class ShardIndex:
         first = 0 if number == 0 else int(self._ends[number - 1])
         shard = self.shards[number]
         return shard, json.loads(_lines(shard, _index_path(shard))[index - first])
+
+
+class IndexedReader(ABC):
+    """The examples of some shards that `scan` finds. `rename` gives fields the names of a record."""
+
+    def __init__(self, shards: Iterable[str], rename: Mapping[str, str], scan: Scan):
+        self._index = ShardIndex(shards, scan)
+        self._rename = dict(rename)
+        self.lost = self._index.lost
+
+    @abstractmethod
+    def field_names(self, shard: str, entry: Entry) -> set[str]:
+        """What an example has, at little cost."""
+
+    @abstractmethod
+    def read_fields(self, shard: str, entry: Entry) -> dict[str, Any]:
+        """Raises BadRecord."""
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> Record:
+        return record_of(self.key(index), self.read_fields(*self._index[index]), self._rename)
+
+    def key(self, index: int) -> str:
+        shard, entry = self._index[index]
+        return f"{Path(shard).name}/{entry['key']}"
+
+    def kinds(self) -> dict[frozenset[str], Sequence[int]]:
+        """All examples are taken to have what the first ones have."""
+        names = set().union(*(self.field_names(*self._index[index]) for index in range(min(PROBED, len(self)))))
+        return {field_names(sorted(names), self._rename): range(len(self))}
 
 
 def _cause_of(error: OSError | BadRecord) -> Cause:

@@ -9,50 +9,34 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Record, field_names, record_of
-from omni_jax.input_pipeline.readers.shard_index import Entry, ShardIndex
+from omni_jax.input_pipeline.readers.record import BadRecord, Cause
+from omni_jax.input_pipeline.readers.shard_index import Entry, IndexedReader
 
 MAX_MEMBER_BYTES = 64 << 20
 BLOCK_BYTES, END_BYTES = 512, 1024
 
 
-class TarReader:
+class TarReader(IndexedReader):
     """The examples of some tars. `.json` gives fields, `.txt` and `.cls` text, other endings are fields themselves."""
 
     def __init__(self, shards: Sequence[str], rename: Mapping[str, str]):
-        self._index = ShardIndex(shards, scan_tar)
-        self._rename = dict(rename)
-        self.lost = self._index.lost
+        super().__init__(shards, rename, scan_tar)
 
-    def __len__(self) -> int:
-        return len(self._index)
+    def field_names(self, shard: str, entry: Entry) -> set[str]:
+        try:
+            inside = _json_fields(read_part(shard, *entry["files"]["json"])).keys()
+        except (BadRecord, KeyError):
+            inside = ()
+        return {*entry["files"], *inside}
 
-    def kinds(self) -> dict[frozenset[str], Sequence[int]]:
-        """All examples are taken to have what the first ones have."""
-        names: set[str] = set()
-        for index in range(min(PROBED, len(self))):
-            shard, entry = self._index[index]
-            names |= set(entry["files"])
-            try:
-                names |= _json_fields(read_part(shard, *entry["files"]["json"])).keys()
-            except (BadRecord, KeyError):
-                continue
-        return {field_names(sorted(names), self._rename): range(len(self))}
-
-    def __getitem__(self, index: int) -> Record:
-        shard, entry = self._index[index]
+    def read_fields(self, shard: str, entry: Entry) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         for ending, (start, size) in entry["files"].items():
             content = read_part(shard, start, size)
             fields |= _json_fields(content) if ending == "json" else {ending: content}
-        return record_of(self.key(index), fields, self._rename)
-
-    def key(self, index: int) -> str:
-        shard, entry = self._index[index]
-        return f"{Path(shard).name}/{entry['key']}"
+        return fields
 
 
 def scan_tar(path: str) -> tuple[list[Entry], str]:
