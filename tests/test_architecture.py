@@ -117,7 +117,7 @@ def test_configs_import_no_device_code():
             homes = (
                 "ml_collections.",
                 "configs.",
-                *(f"omni_jax.{c}." for c in ("config", "model_config", "codec_config", "recipe_config")),
+                *(f"omni_jax.{c}." for c in ("config", "config_dict", "model_config", "codec_config", "recipe_config")),
             )
             allowed = module.startswith(homes) or module == "dataclasses"
             assert allowed, f"{path}: {module}"

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -77,61 +79,62 @@ class Source(NamedTuple):
     directory: str
     max_bad_fraction: float = 0.001
     quarantine_path: str | None = None
-    decode_threads: int = 1
+
+    def part(self, name: str) -> Path:
+        return Path(self.directory) / name / VERSION
 
 
-@functools.lru_cache(maxsize=8)
 def load_speech(source: Source, split: str, sample_rate_hz: int) -> tuple[SpeechClip, ...]:
     """All clips of a split at 24 kHz (as stored) or another rate, in the order of the files.
 
     Raises:
       DataError: the split is not there, or too many of its records are bad.
     """
-    if sample_rate_hz != SPEECH_SAMPLE_RATE_HZ:
-        clips = load_speech(source, split, SPEECH_SAMPLE_RATE_HZ)
-        return tuple(_resampled(clip, sample_rate_hz) for clip in clips)
-    directory = Path(source.directory) / "speech" / VERSION
-    quarantine = Quarantine(source.max_bad_fraction, source.quarantine_path)
-    with ThreadPoolExecutor(max(1, source.decode_threads)) as pool:
-        records = read_examples(directory, split, quarantine)
-        futures = [(key, pool.submit(_speech_clip, features)) for key, features in records]
-        clips = [_result(future, str(directory), key, quarantine) for key, future in futures]
-    quarantine.check(str(directory))
-    return tuple(clip for clip in clips if clip is not None)
+    directory = source.part("speech")
+    clips = _checked(source, directory, split, _speech_clip)
+    return clips if sample_rate_hz == SPEECH_SAMPLE_RATE_HZ else _resampled_speech(directory, split, sample_rate_hz)
 
 
-@functools.lru_cache(maxsize=4)
 def load_pictures(source: Source, split: str) -> tuple[Picture, ...]:
     """Raises DataError as `load_speech`."""
-    directory = Path(source.directory) / "pictures" / VERSION
-    return _load(source, directory, split, _picture)
+    return _checked(source, source.part("pictures"), split, _picture)
+
+
+def load_text(source: Source, split: str) -> tuple[str, ...]:
+    """Raises DataError as `load_speech`."""
+    return _checked(source, source.part("text"), split, _sentence)
+
+
+def _checked(source: Source, directory: Path, split: str, build: Callable[[Features], Any]) -> tuple:
+    items, bad = _load(directory, split, build)
+    quarantine = Quarantine(source.max_bad_fraction, source.quarantine_path)
+    quarantine.take(bad)
+    quarantine.check(str(directory))
+    return items
+
+
+@functools.lru_cache(maxsize=8)
+def _load(directory: Path, split: str, build: Callable[[Features], Any]) -> tuple[tuple, Quarantine]:
+    """What `build` makes of every record, and the bad ones; the stages of a quickstart share it."""
+    bad = Quarantine(1.0)
+
+    def result(key: str, future: Future) -> Any:
+        try:
+            return future.result()
+        except (DataError, OSError, ValueError, soundfile.SoundFileError) as error:
+            bad.add(str(directory), key, str(error))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = [(key, pool.submit(build, features)) for key, features in read_examples(directory, split, bad)]
+        items = [result(key, future) for key, future in futures]
+    return tuple(item for item in items if item is not None), bad
 
 
 @functools.lru_cache(maxsize=4)
-def load_text(source: Source, split: str) -> tuple[str, ...]:
-    """Raises DataError as `load_speech`."""
-    directory = Path(source.directory) / "text" / VERSION
-    return _load(source, directory, split, lambda features: field(features, "text", str))
-
-
-def _load(source: Source, directory: Path, split: str, build) -> tuple:
-    quarantine = Quarantine(source.max_bad_fraction, source.quarantine_path)
-    items = []
-    for key, features in read_examples(directory, split, quarantine):
-        try:
-            items.append(build(features))
-        except (DataError, OSError, ValueError) as error:
-            quarantine.add(str(directory), key, str(error))
-    quarantine.check(str(directory))
-    return tuple(items)
-
-
-def _result(future, source: str, key: str, quarantine: Quarantine) -> SpeechClip | None:
-    try:
-        return future.result()
-    except (DataError, soundfile.SoundFileError, ValueError) as error:
-        quarantine.add(source, key, str(error))
-        return None
+def _resampled_speech(directory: Path, split: str, sample_rate_hz: int) -> tuple[SpeechClip, ...]:
+    clips, _ = _load(directory, split, _speech_clip)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(pool.map(lambda clip: _resampled(clip, sample_rate_hz), clips))
 
 
 def _resampled(clip: SpeechClip, sample_rate_hz: int) -> SpeechClip:
@@ -184,6 +187,10 @@ def _spans(features: Features, plural: str, singular: str) -> tuple[Span, ...]:
         if not 0 <= before.start_ms <= before.end_ms or after.start_ms < before.start_ms:
             raise DataError(f"{plural} are not in order at {before} and {after}")
     return spans
+
+
+def _sentence(features: Features) -> str:
+    return field(features, "text", str)
 
 
 def _picture(features: Features) -> Picture:

@@ -109,7 +109,7 @@ def load_materials(
 def corpus_source(config: Config, workdir: str | Path | None = None) -> Source:
     data = config.data
     path = None if workdir is None else str(Path(workdir) / "quarantine.jsonl")
-    return Source(data.corpus, data.max_bad_fraction, path, data.workers)
+    return Source(data.corpus, data.max_bad_fraction, path)
 
 
 def own_sources(config: Config, source: Source) -> OwnSources:

@@ -116,6 +116,14 @@ class Quarantine:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
 
+    def take(self, other: Quarantine) -> None:
+        """Adds what another one has seen and found bad."""
+        for source, count in other.seen.items():
+            self.seen[source] = self.seen.get(source, 0) + count
+        for source, bad in other._bad.items():
+            for key, (cause, reason, records) in bad.items():
+                self.add(source, key, reason, cause, records)
+
     def counts(self, source: str) -> dict[str, int]:
         """Bad records by cause."""
         counts: dict[str, int] = {}

@@ -30,7 +30,7 @@ def shipped_config() -> Config:
 @pytest.fixture(scope="module")
 def numbered_codes(shipped_config) -> CodeCache:
     """Codes that only have the right lengths: what they sound like does not matter here."""
-    source = Source(shipped_config.data.corpus, decode_threads=2)
+    source = Source(shipped_config.data.corpus)
     clips = [clip for split in SPLITS for clip in load_speech(source, split, 24_000) if clip.role == "assistant"]
     codes = {clip.id: np.ones((num_frames(clip.samples) + TAIL, 8), np.int32) for clip in clips}
     fades = {name: {12: own[:TAIL]} for name, own in codes.items() if len(own) > 40}
@@ -46,7 +46,7 @@ def test_every_kind_of_question_has_answers_in_both_splits(shipped_config, numbe
 
 
 def test_held_out_voices_pictures_and_questions_are_not_in_training(shipped_config):
-    source = Source(shipped_config.data.corpus, decode_threads=2)
+    source = Source(shipped_config.data.corpus)
     train, test = ([c for c in load_speech(source, split, 24_000) if c.role == "user"] for split in SPLITS)
     assert not {clip.voice for clip in train} & {clip.voice for clip in test}
     asked = ({c.text for c in clips if c.kind in ("fact_question", "repeat_request")} for clips in (train, test))

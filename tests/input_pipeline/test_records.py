@@ -49,6 +49,14 @@ def test_a_bad_record_is_set_aside_and_named(tmp_path, name):
     assert entry["key"].endswith(f"[{GOOD}]") and reason in entry["reason"] and "speech" in entry["source"]
 
 
+def test_stages_share_what_was_decoded_and_each_writes_down_the_bad(tmp_path):
+    speech_corpus(tmp_path, truncated_audio)
+    paths = [tmp_path / stage / "quarantine.jsonl" for stage in ("perceive", "align")]
+    first, second = (load_speech(Source(str(tmp_path), 0.2, str(path)), "train", 24_000) for path in paths)
+    assert first is second
+    assert paths[0].read_text() == paths[1].read_text() != ""
+
+
 def test_too_many_bad_records_stop_the_run_and_name_the_source(tmp_path):
     speech_corpus(tmp_path, truncated_audio)
     with pytest.raises(
