@@ -23,6 +23,7 @@ LEVELS = {
     6: ("evals", "serving", "planning"),
     7: ("report",),
 }
+CONFIG_CLASSES = ("config", "config_dict", "model_config", "codec_config", "recipe_config", "errors")
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 ENTRY_LEVEL = 8
 SIDEWAYS = {
@@ -114,11 +115,7 @@ def test_training_and_streaming_never_meet():
 def test_configs_import_no_device_code():
     for path in (ROOT / "configs").glob("*.py"):
         for module, _ in imports(path):
-            homes = (
-                "ml_collections.",
-                "configs.",
-                *(f"omni_jax.{c}." for c in ("config", "config_dict", "model_config", "codec_config", "recipe_config")),
-            )
+            homes = ("ml_collections.", "configs.", *(f"omni_jax.{name}." for name in CONFIG_CLASSES))
             allowed = module.startswith(homes) or module == "dataclasses"
             assert allowed, f"{path}: {module}"
 
