@@ -2,6 +2,9 @@
 
 A sequence is a call. A request carries any number of whole 80 ms frames and gets a response a frame; the last one is
 flagged final. State lives here, by correlation id. Needs jax and flatbuffers in the server's Python.
+
+Tensors go through DLPack: the backend's own conversion to NumPy was built for NumPy 1 and reads NumPy 2's arrays, which
+jax needs, as empty, without an error.
 """
 
 import json
@@ -37,7 +40,7 @@ class TritonPythonModel:
             sender = request.get_response_sender()
             try:
                 for said in self._answers(request):
-                    outputs = [pb_utils.Tensor(OUTPUTS.get(name, name), _row(value)) for name, value in said.items()]
+                    outputs = [_tensor(OUTPUTS.get(name, name), value) for name, value in said.items()]
                     sender.send(pb_utils.InferenceResponse(output_tensors=outputs))
             except (ValueError, KeyError) as error:
                 sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
@@ -74,10 +77,11 @@ class TritonPythonModel:
 
 
 def _input(request, name):
+    """The input in memory of its own; None where the request has none of that name."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
-    return None if tensor is None else tensor.as_numpy()
+    return None if tensor is None else np.array(np.from_dlpack(tensor))
 
 
-def _row(value):
+def _tensor(name, value):
     """The one row of an output, as a batch of one."""
-    return np.asarray(value).reshape(1, -1)
+    return pb_utils.Tensor.from_dlpack(name, np.array(value).reshape(1, -1))
