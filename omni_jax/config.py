@@ -148,7 +148,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
     microbatches: int = 1  # parts of a batch whose gradients are summed before the update
     keep_checkpoints: int = 2
-    trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything
+    trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything; PREFIX@STEP: from a step on
     init_from: str = ""  # starting parameters: a workdir, or parts as PATH_PATTERN=WORKDIR,...
     codec_from: str = ""  # the codec workdir (stages that use speech codes)
     codes_dropout: float = 0.0  # share of rows whose own past codes are hidden or another row's

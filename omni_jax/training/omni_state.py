@@ -15,7 +15,7 @@ from omni_jax.models import omni
 from omni_jax.nn.low_rank import M
 from omni_jax.parallel.sharding import ParamAxes, param_shardings
 from omni_jax.training.guard import new_guard
-from omni_jax.training.optimizer import make_optimizer, parameter_path, trainable_mask
+from omni_jax.training.optimizer import FROZEN, first_steps, make_optimizer, parameter_path
 from omni_jax.training.state import TrainState
 
 
@@ -34,12 +34,12 @@ def omni_optimizer(config: Config) -> optax.GradientTransformation:
         ),
         axes,
     )
-    trainable = jax.tree_util.tree_map_with_path(
-        lambda path, train: train and path[-1] != jax.tree_util.DictKey("router_bias"),
-        trainable_mask(axes, config.training.trainable),
+    router_bias = jax.tree_util.DictKey("router_bias")
+    first = jax.tree_util.tree_map_with_path(
+        lambda path, step: FROZEN if path[-1] == router_bias else step, first_steps(axes, config.training.trainable)
     )
     matrices = jax.tree_util.tree_map_with_path(_matrix, axes)
-    return make_optimizer(config.optimizer, config.training.steps, decay, trainable, matrices)
+    return make_optimizer(config.optimizer, config.training.steps, decay, first, matrices)
 
 
 def _matrix(path: tuple[Any, ...], leaf: ParamAxes) -> optax.contrib.MuonDimensionNumbers | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,6 +13,8 @@ import optax.contrib
 from omni_jax.config import OptimizerConfig
 from omni_jax.errors import ConfigError
 from omni_jax.nn.low_rank import A
+
+FROZEN = -1  # in place of the step from which a parameter is trained
 
 
 def learning_rate_schedule(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -27,20 +30,34 @@ def learning_rate_schedule(cfg: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    cfg: OptimizerConfig, steps: int, decay_mask: Any, trainable_mask: Any, matrices: Any = None
+    cfg: OptimizerConfig, steps: int, decay_mask: Any, first_steps: Any, matrices: Any = None
 ) -> optax.GradientTransformation:
-    """`cfg.name` on the trainable parameters: AdamW (arXiv 1711.05101), Adafactor (1804.04235) or Muon (2502.16982).
+    """`cfg.name` on the trained parameters: AdamW (arXiv 1711.05101), Adafactor (1804.04235) or Muon (2502.16982).
+
+    Parameters that are trained from a later step on have a warmup and a clipped norm of their own.
 
     Args:
         decay_mask: True at the leaves that weight decay pulls to zero (matrices, not norms, biases or embeddings).
-        trainable_mask: False at the leaves that stay as they are; they have no moments either.
+        first_steps: the step from which a leaf is trained; those that are FROZEN have no moments.
         matrices: for Muon, `optax.contrib.MuonDimensionNumbers` at the leaves that it orthogonalises, None at those
             that Adam updates.
     """
-    decayed = jax.tree.map(lambda decay, train: decay and train, decay_mask, trainable_mask)
-    update = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), _rule(cfg, steps, decayed, matrices))
-    labels = jax.tree.map(lambda train: "trainable" if train else "frozen", trainable_mask)
-    return optax.partition({"trainable": update, "frozen": optax.set_to_zero()}, labels)
+    rules = {}
+    for first in set(jax.tree.leaves(first_steps)) - {FROZEN}:
+        if first >= max(steps, 1):
+            raise ConfigError(f"training.trainable has @{first}, training.steps={steps}: want an earlier step")
+        decayed = jax.tree.map(lambda decay, here, first=first: decay and here == first, decay_mask, first_steps)
+        rule = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), _rule(cfg, steps - first, decayed, matrices))
+        rules[_label(first)] = rule if first == 0 else _from_step(first, rule)
+    return optax.partition(rules | {_label(FROZEN): optax.set_to_zero()}, jax.tree.map(_label, first_steps))
+
+
+def _from_step(first: int, rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    return optax.conditionally_mask(rule, lambda step: step >= first)
+
+
+def _label(first: int) -> str:
+    return {FROZEN: "frozen", 0: "trainable"}.get(first, f"from_{first}")
 
 
 def _rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> optax.GradientTransformation:
@@ -62,24 +79,42 @@ def _rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> opta
     return optax.adamw(rate, b1=cfg.beta1, b2=cfg.beta2, weight_decay=cfg.weight_decay, mask=decayed)
 
 
-def trainable_mask(params: Any, prefixes: tuple[str, ...]) -> Any:
-    """True at the leaves whose path, joined by '/', starts with one of `prefixes`, or matches it as a pattern with `*`.
+def trainable_mask(params: Any, trainable: Sequence[str]) -> Any:
+    """True at the leaves that are trained at some step (`first_steps`)."""
+    return jax.tree.map(lambda first: first != FROZEN, first_steps(params, trainable))
 
-    '' is everything. A matrix that has a low-rank update stays as it is. Raises ConfigError for a prefix or pattern
-    that no parameter has.
+
+def first_steps(params: Any, trainable: Sequence[str]) -> Any:
+    """The step from which each leaf is trained, FROZEN for those that are not.
+
+    Args:
+        trainable: PREFIX or PREFIX@STEP, where a prefix is the beginning of a leaf's path, joined by '/', or a pattern
+            with `*`; '' is everything. The earliest step counts. A matrix that has a low-rank update stays as it is.
+
+    Raises:
+        ConfigError: a prefix or pattern that no parameter has, or a step that is no number.
     """
     paths = [parameter_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for prefix in prefixes:
+    starts = [_prefix_and_step(item) for item in trainable]
+    for prefix, _ in starts:
         if not any(_under(path, prefix) for path in paths):
             groups = sorted({path.split("/")[0] for path in paths})
             raise ConfigError(f"training.trainable has {prefix!r}: no such parameters; the groups are {groups}")
     updated = {path.removesuffix(A) for path in paths if path.endswith(A)}
 
-    def trained(path: tuple[Any, ...], _: Any) -> bool:
+    def first(path: tuple[Any, ...], _: Any) -> int:
         name = parameter_path(path)
-        return name not in updated and any(_under(name, prefix) for prefix in prefixes)
+        steps = [step for prefix, step in starts if name not in updated and _under(name, prefix)]
+        return min(steps, default=FROZEN)
 
-    return jax.tree_util.tree_map_with_path(trained, params)
+    return jax.tree_util.tree_map_with_path(first, params)
+
+
+def _prefix_and_step(item: str) -> tuple[str, int]:
+    prefix, at, step = item.partition("@")
+    if at and not step.isdecimal():
+        raise ConfigError(f"training.trainable has {item!r}: want PREFIX@STEP, as in transformer@500")
+    return prefix, int(step or 0)
 
 
 def parameter_path(path: tuple[Any, ...]) -> str:

@@ -10,12 +10,12 @@ import pytest
 
 from omni_jax.config import OptimizerConfig
 from omni_jax.errors import ConfigError
-from omni_jax.training.optimizer import learning_rate_schedule, make_optimizer, trainable_mask
+from omni_jax.training.optimizer import first_steps, learning_rate_schedule, make_optimizer, trainable_mask
 
 CFG = OptimizerConfig(learning_rate=0.1, warmup_steps=2, weight_decay=0.5)
 PARAMS = {"trunk": {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}, "head": {"kernel": jnp.ones((2, 2))}}
 MATRICES = jax.tree.map(lambda leaf: leaf.ndim > 1, PARAMS)
-ALL = trainable_mask(PARAMS, ("",))
+ALL = first_steps(PARAMS, ("",))
 
 
 def apply(optimizer, state, grads, params):
@@ -32,13 +32,37 @@ def test_warmup_then_cosine_to_the_final_fraction():
 
 
 def test_frozen_parameters_stay_and_have_no_moments():
-    optimizer = make_optimizer(CFG, 10, MATRICES, trainable_mask(PARAMS, ("head",)))
+    optimizer = make_optimizer(CFG, 10, MATRICES, first_steps(PARAMS, ("head",)))
     state = optimizer.init(PARAMS)
     params, state = apply(optimizer, state, jax.tree.map(jnp.ones_like, PARAMS), PARAMS)
     jax.tree.map(np.testing.assert_array_equal, params["trunk"], PARAMS["trunk"])
     assert np.all(params["head"]["kernel"] < 1)
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
     assert shapes.count((2, 2)) == 2, "two moments of the head, none of the trunk"
+
+
+def test_what_is_frozen_for_some_steps_then_starts_as_a_run_of_its_own():
+    late = make_optimizer(CFG, 10, MATRICES, first_steps(PARAMS, ("head", "trunk@3")))
+    alone = make_optimizer(CFG, 7, MATRICES, first_steps(PARAMS, ("trunk",)))
+    grads = jax.tree.map(lambda leaf: 0.3 * leaf, PARAMS)
+    params, state, seen = PARAMS, late.init(PARAMS), []
+    for _ in range(6):
+        params, state = apply(late, state, grads, params)
+        seen.append(params)
+    for held in seen[:3]:
+        jax.tree.map(np.testing.assert_array_equal, held["trunk"], PARAMS["trunk"])
+        assert np.all(held["head"]["kernel"] < 1)
+    params, state = PARAMS, alone.init(PARAMS)
+    for held in seen[3:]:
+        params, state = apply(alone, state, grads, params)
+        jax.tree.map(np.testing.assert_array_equal, held["trunk"], params["trunk"])
+
+
+def test_a_step_to_start_from_must_be_one_of_the_run():
+    with pytest.raises(ConfigError, match=r"@10, training\.steps=10: want an earlier step"):
+        make_optimizer(CFG, 10, MATRICES, first_steps(PARAMS, ("trunk@10",)))
+    with pytest.raises(ConfigError, match="'trunk@soon': want PREFIX@STEP"):
+        first_steps(PARAMS, ("trunk@soon",))
 
 
 def test_only_what_the_mask_names_decays():
