@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,4 +86,11 @@ class _ShardsOfAWorker(grain.IterDataset):
 
 def _start() -> None:
     os.nice(5)  # the training goes first
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     threadpool_limits(limits=1, user_api="blas")
+
+
+def _leave_with_parent() -> None:
+    """Or else the worker of a killed training waits for ever to hand its batch over."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
