@@ -117,7 +117,13 @@ class _Loop:
             return self._go_back(state)
         if self._evaluate and self._is_time_to_evaluate():
             self._log_held_out(self._evaluate, state)
-        stop = self._save_or_stop(state)
+        stop, save = self._wishes()
+        if save:
+            finished = self._flush()  # a start that goes on from here must find this step's line
+            if finished and self._bad_steps.seen(finished):
+                return self._go_back(state)
+            self._save(state)
+            self._watchdog.beat(f"running step {self._step + 1}")
         if stop:
             self._end(state)
             raise Stopped(128 + stop)
@@ -154,17 +160,18 @@ class _Loop:
             self._log.include(evaluate(state.params))
         self._watchdog.beat(f"running step {self._step + 1}")
 
-    def _save_or_stop(self, state: TrainState) -> int:
-        """Saves when it is time; the number of the signal that ends the run, or 0."""
+    def _wishes(self) -> tuple[int, bool]:
+        """The number of the signal that ends the run, or 0, and whether to save; the same on all processes."""
         training = self._run.config.training
         wants_save = self._saver.has_failed() or self._saver.time_is_up()
         votes = self._votes.exchange(np.array([self._signals.received, wants_save]))
         stop = int(votes[Vote.STOP])
         due = self._step == training.steps or self._step % training.checkpoint_every == 0
-        if due or stop or votes[Vote.SAVE]:
-            self._save(state)
-            self._watchdog.beat(f"running step {self._step + 1}")
-        return stop
+        return stop, bool(due or stop or votes[Vote.SAVE])
+
+    def _flush(self) -> Finished | None:
+        with self._goodput.spend("step"):
+            return self._log.flush()
 
     def _save(self, state: TrainState) -> None:
         with self._goodput.spend("checkpoint"):
@@ -186,8 +193,7 @@ class _Loop:
     def _end(self, state: TrainState) -> None:
         """The last step's numbers and the last save, which is tried again where it fails."""
         self._watchdog.beat("ending", first=True)
-        with self._goodput.spend("step"):
-            finished = self._log.flush()
+        finished = self._flush()
         if finished:
             self._bad_steps.seen(finished)
         with self._goodput.spend("checkpoint"):

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from toy_runs import bad_steps, curve, finish, start, wait_for_step
+from toy_runs import bad_steps, curve, finish, start, wait_for_step, wait_until
 
 from omni_jax.checkpoint import load_manifest, load_params
 from omni_jax.checkpoint.directory import committed_steps
@@ -56,6 +56,15 @@ def test_kill_9_while_a_save_goes_on_leaves_the_one_before(whole, tmp_path):
         assert not committed or load_manifest(tmp_path).step == committed[-1]  # none: killed in the first save
     finish(start(tmp_path, STEPS, "--step_s=0", "--checkpoint_every=100"))
     assert curve(tmp_path) == curve(whole)
+
+
+def test_kill_9_in_the_step_after_a_save_leaves_no_gap_in_the_log(whole, tmp_path):
+    process = start(tmp_path, 8, "--step_s=2", "--checkpoint_every=3")
+    wait_until((tmp_path / "checkpoints" / "3" / "commit.json").exists, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert "going on from step 3" in finish(start(tmp_path, 8, "--step_s=0"))
+    assert curve(tmp_path) == curve(whole)[:8]
 
 
 def unfinished(checkpoints):

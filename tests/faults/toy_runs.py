@@ -16,16 +16,22 @@ DEADLINE_S = 240.0  # for anything to happen on a busy machine
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
 
 
-def start(workdir, steps, *flags):
-    """One process; it has a group of its own, as launchers give it."""
+def start(workdir, steps, *flags, environment=None):
+    """One process; it has a group of its own, as launchers give it. `environment`: variables to add."""
     command = [sys.executable, TOY, f"--workdir={workdir}", f"--steps={steps}", *flags]
-    return _popen(command)
+    return _popen(command, environment)
 
 
-def launch(workdir, processes, steps, *flags, max_restarts=0):
-    """Several processes under launch/local.py."""
-    launcher = ["launch/local.py", f"--processes={processes}", f"--max_restarts={max_restarts}", f"--program={TOY}"]
-    return _popen([sys.executable, *launcher, "--", f"--workdir={workdir}", f"--steps={steps}", *flags])
+def train(*flags, environment=None):
+    """The trainer itself, compiled without LLVM's optimisations."""
+    quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    return _popen([sys.executable, "-m", "omni_jax.train", *flags], quick | (environment or {}))
+
+
+def launch(workdir, processes, steps, *flags, launcher=(), program=TOY):
+    """Several processes under launch/local.py; `launcher`: flags of its own."""
+    command = ["launch/local.py", f"--processes={processes}", f"--program={program}", *launcher]
+    return _popen([sys.executable, *command, "--", f"--workdir={workdir}", f"--steps={steps}", *flags])
 
 
 def finish(process, code=0):
@@ -36,8 +42,12 @@ def finish(process, code=0):
 
 
 def wait_for_step(workdir, step, process):
+    wait_until(lambda: any(record["step"] >= step for record in read_metrics(workdir)), process)
+
+
+def wait_until(condition, process):
     deadline = time.monotonic() + DEADLINE_S
-    while not any(record["step"] >= step for record in read_metrics(workdir)):
+    while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -58,11 +68,11 @@ def bad_steps(workdir):
     return [json.loads(line) for line in (workdir / "bad_steps.jsonl").read_text().splitlines()]
 
 
-def _popen(command):
+def _popen(command, environment=None):
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -266,6 +266,23 @@ def test_the_loop_runs_outside_the_main_thread_too(tmp_path):
     assert [step for step, _ in losses(tmp_path)] == [1, 2]
 
 
+def test_saves_by_time_too(tmp_path):
+    def slow(state, batch):
+        time.sleep(0.1)
+        return step_function(state, batch)
+
+    run_to(tmp_path, 6, slow, checkpoint_every=1000, operations=Operations(checkpoint_every_s=0.25, keep_every=1))
+    steps = committed_steps(tmp_path / "checkpoints")
+    assert steps[-1] == 6 and 2 <= len(steps) <= 3
+
+
+def test_chosen_steps_are_profiled(tmp_path, capsys):
+    run_to(tmp_path, 4, operations=Operations(profile_steps="2:3"))
+    (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
+    assert b"step_function" in trace.read_bytes()
+    assert "profile of steps 2 to 3" in capsys.readouterr().out
+
+
 def test_the_previous_steps_metrics_are_read_while_a_step_runs(tmp_path):
     """A step is started before the metrics of the one before are asked for."""
     order = []
