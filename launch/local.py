@@ -4,6 +4,9 @@ python launch/local.py --processes=4 -- --config=configs/pretrain.py:tiny --work
 
 What follows `--` goes to `python -m omni_jax.train`. On CPUs each process has one device and gloo carries the
 collectives. Process 0 speaks; the others write to <workdir>/logs/. SIGTERM and Ctrl-C are passed on.
+
+With --restart_on_topology_change a run that has lost processes goes on with those that are left, as many as divide
+--processes; SIGUSR1 says that all are back: it is stopped, saved and started with --processes again.
 """
 
 from __future__ import annotations
@@ -19,22 +22,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FINAL_CODES = (0, 2, 130, 143)  # done, an error that a restart does not mend, stopped by a signal
+ENDED = (0, 2)  # done, an error that a restart does not mend
+FINAL_CODES = (*ENDED, 130, 143)  # stopped by a signal
 POLL_S = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags, command = parse(sys.argv[1:] if arguments is None else list(arguments))
-    stop = _StopNotice()
-    for attempt in range(flags.max_restarts + 1):
-        group = start(flags, command)
-        code = watch(group, flags.grace_s, stop)
-        if code in FINAL_CODES or stop.number:
+    notices = _Notices(flags.restart_on_topology_change)
+    processes, restarts = flags.processes, 0
+    while True:
+        group = start(processes, flags.program, command)
+        code = watch(group, flags.grace_s, notices)
+        if notices.stop or code in ENDED:
             return code
-        if attempt < flags.max_restarts:
-            print(f"launcher: exit code {code}; start {attempt + 2} of {flags.max_restarts + 1}", flush=True)
-    print(f"launcher: gave up after {flags.max_restarts} restarts", file=sys.stderr)
-    return code
+        if notices.all_are_back:
+            notices.all_are_back, processes = False, flags.processes
+            print(f"launcher: all are back; start with {processes} processes", flush=True)
+            continue
+        if code in FINAL_CODES:
+            return code
+        if restarts == flags.max_restarts:
+            print(f"launcher: gave up after {flags.max_restarts} restarts", file=sys.stderr)
+            return code
+        restarts += 1
+        if flags.restart_on_topology_change:
+            processes = next_size(flags.processes, processes, lost=sum(process.returncode < 0 for process in group))
+        count = f"start {restarts + 1} of {flags.max_restarts + 1}, {processes} processes"
+        print(f"launcher: exit code {code}; {count}", flush=True)
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -44,6 +59,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--program", default="-m omni_jax.train", help="what python runs")
     parser.add_argument("--max_restarts", type=int, default=3)
+    parser.add_argument("--restart_on_topology_change", action="store_true", help="see above")
     parser.add_argument("--grace_s", type=float, default=60.0, help="for the others, when one process has ended")
     flags = parser.parse_args(arguments[:rest])
     command = arguments[rest + 1 :]
@@ -52,21 +68,27 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return flags, command
 
 
-def start(flags: argparse.Namespace, command: Sequence[str]) -> list[subprocess.Popen]:
+def next_size(wanted: int, processes: int, lost: int) -> int:
+    """How many processes to start after a loss: a divisor of `wanted`, so that batch and shards divide, too."""
+    left = processes - lost or processes  # all of them: not the hosts are at fault
+    return max(count for count in range(1, left + 1) if wanted % count == 0)
+
+
+def start(processes: int, program: str, command: Sequence[str]) -> list[subprocess.Popen]:
     """All processes, on a fresh port."""
     address = f"127.0.0.1:{free_port()}"
     workdir = next(argument.partition("=")[2] for argument in command if argument.startswith("--workdir="))
-    logs = Path(workdir) / "logs"
+    logs = (Path("runs", workdir.rpartition("/")[2]) if "://" in workdir else Path(workdir)) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     group = []
-    for rank in range(flags.processes):
+    for rank in range(processes):
         environment = os.environ | {
             "JAX_COORDINATOR_ADDRESS": address,
-            "JAX_NUM_PROCESSES": str(flags.processes),
+            "JAX_NUM_PROCESSES": str(processes),
             "JAX_PROCESS_ID": str(rank),
         }
         log = None if rank == 0 else (logs / f"process_{rank}.txt").open("ab")
-        arguments = [sys.executable, *flags.program.split(), *command]
+        arguments = [sys.executable, *program.split(), *command]
         group.append(
             subprocess.Popen(arguments, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         )
@@ -76,24 +98,27 @@ def start(flags: argparse.Namespace, command: Sequence[str]) -> list[subprocess.
     return group
 
 
-def watch(group: Sequence[subprocess.Popen], grace_s: float, stop: _StopNotice) -> int:
+def watch(group: Sequence[subprocess.Popen], grace_s: float, notices: _Notices) -> int:
     """Waits for all; once one has failed the others have `grace_s` to say what they see. The worst exit code."""
     passed_on, deadline = 0, None
     while None in [process.poll() for process in group]:
-        if stop.count > passed_on:
-            passed_on = stop.count
-            for process in group:
-                if process.poll() is None:
-                    process.send_signal(stop.number)
+        if notices.count > passed_on:
+            passed_on = notices.count
+            send(group, notices.stop or signal.SIGTERM)
         if deadline is None and any(process.returncode for process in group):
             deadline = time.monotonic() + grace_s
         if deadline is not None and time.monotonic() > deadline:
-            for process in group:
-                process.kill()
+            send(group, signal.SIGKILL)
         time.sleep(POLL_S)
     codes = [process.returncode for process in group]
     failed = [code for code in codes if code not in FINAL_CODES]
     return failed[0] if failed else max(codes)
+
+
+def send(group: Sequence[subprocess.Popen], number: int) -> None:
+    for process in group:
+        if process.poll() is None:
+            process.send_signal(number)
 
 
 def free_port() -> int:
@@ -102,16 +127,26 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-class _StopNotice:
-    """Notes SIGTERM and SIGINT, to be passed on."""
+class _Notices:
+    """Notes SIGTERM and SIGINT, to be passed on, and SIGUSR1, at which the processes are stopped to be started anew."""
 
-    def __init__(self) -> None:
-        self.number = self.count = 0
+    def __init__(self, elastic: bool) -> None:
+        self.stop = self.stops = 0  # the last signal's number, and how many
+        self.all_are_back = False
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._note)
+            signal.signal(number, self._note_stop)
+        if elastic:
+            signal.signal(signal.SIGUSR1, self._note_return)
 
-    def _note(self, number: int, _: object) -> None:
-        self.number, self.count = number, self.count + 1
+    @property
+    def count(self) -> int:
+        return self.stops + self.all_are_back
+
+    def _note_stop(self, number: int, _: object) -> None:
+        self.stop, self.stops = number, self.stops + 1
+
+    def _note_return(self, *_: object) -> None:
+        self.all_are_back = True
 
 
 if __name__ == "__main__":

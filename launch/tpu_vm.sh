@@ -19,12 +19,12 @@ case $action in
 start)
 	printf -v arguments '%q ' "$@"
 	# Started again after a stall or a crash; not after success, a user's error (2) or a stop (130, 143).
-	loop="cd ~/omni_jax && code=75; while ! [[ \" 0 2 130 143 \" == *\" \$code \"* ]]; do
+	loop="cd ~/omni_jax && echo \$\$ > ~/omni_jax.pid && code=75; while ! [[ \" 0 2 130 143 \" == *\" \$code \"* ]]; do
 		.venv/bin/python -m omni_jax.train $arguments; code=\$?; echo \"exit code \$code\"; sleep 5; done"
 	printf -v quoted '%q' "$loop"
 	on_hosts all "nohup setsid bash -c $quoted >> ~/omni_jax.log 2>&1 < /dev/null & echo started"
 	;;
-stop) on_hosts all "pkill -TERM -f '[o]mni_jax.train' || true" ;;
+stop) on_hosts all "kill -TERM -- -\$(cat ~/omni_jax.pid)" ;; # the loop and the trainer
 log) on_hosts 0 "tail -n 100 -f ~/omni_jax.log" ;;
 *)
 	echo "error: unknown action '$action': want start, stop or log" >&2

@@ -25,6 +25,7 @@ from omni_jax.operations import Operations
 from omni_jax.parallel import multihost
 from omni_jax.training.host_memory import keep_freed_memory
 from omni_jax.training.stages import run_stage
+from omni_jax.training.watchdog import EXIT_STALLED
 
 COMPILATION_CACHE = Path("~/.cache/omni_jax/xla").expanduser()
 
@@ -33,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     config, workdir, operations = parse_flags(sys.argv if arguments is None else ["train", *arguments])
     use_compilation_cache()
-    multihost.initialize()
+    try:
+        multihost.initialize()
+    except multihost.PeerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_STALLED
     run_stage(config, workdir, operations)
     if multihost.is_first():
         print(f"{config.stage}: {config.training.steps} steps done, checkpoints and metrics in {workdir}")

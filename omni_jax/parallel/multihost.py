@@ -17,21 +17,19 @@ from jax._src import distributed
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.errors import UserError
+from omni_jax.parallel.roll_call import PeerError, roll_call
 
 TIMEOUT_S = 300.0
 _PREFIX = "omni_jax"
 _rounds: Counter[str] = Counter()
 
 
-class PeerError(RuntimeError):
-    """A process of the run did not answer in time; the message names its rank and host."""
-
-
 def initialize() -> None:
     """Joins the run's other processes where the environment names them; a single process needs nothing.
 
     Read: JAX_COORDINATOR_ADDRESS with JAX_NUM_PROCESSES and JAX_PROCESS_ID (ours, see launch/README.md), a Slurm step
-    of several tasks, or a TPU pod. Must come before the first use of a device. Raises UserError.
+    of several tasks, or a TPU pod. Must come before the first use of a device. Raises UserError; PeerError when one
+    does not come.
     """
     explicit = os.environ.get("JAX_COORDINATOR_ADDRESS")
     slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in os.environ
@@ -47,6 +45,7 @@ def initialize() -> None:
     try:
         if explicit:
             count, rank = (int(os.environ[name]) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+            roll_call(explicit, count, rank, TIMEOUT_S)
             jax.distributed.initialize(explicit, count, rank, cluster_detection_method="deactivate", **patience)
         else:
             jax.distributed.initialize(**patience)

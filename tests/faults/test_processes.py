@@ -27,14 +27,14 @@ def assert_same(found, expected):
 
 def test_four_then_two_then_one_then_four_processes(whole, tmp_path):
     for part, processes in enumerate((4, 2, 1, 4), start=1):
-        finish(launch(tmp_path, processes, 10 * part, "--step_s=0"))
+        finish(launch(tmp_path, processes, 10 * part, "--step_s=0", launcher=["--max_restarts=0"]))
     assert_same(curve(tmp_path), whole)
 
 
 @pytest.mark.parametrize(("rank", "number"), [(2, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)])
 def test_a_lost_process_is_named_and_the_launcher_starts_again(whole, tmp_path, rank, number):
     flags = ("--step_s=0.1", "--checkpoint_every=5", f"--stall_timeout_s={STALL_TIMEOUT_S}")
-    process = launch(tmp_path, 4, 40, *flags, max_restarts=1)
+    process = launch(tmp_path, 4, 40, *flags, launcher=["--max_restarts=1"])
     pids = process_ids(process)
     wait_for_step(tmp_path, 8, process)
     os.kill(pids[rank], number)
@@ -51,6 +51,45 @@ def test_a_lost_process_is_named_and_the_launcher_starts_again(whole, tmp_path, 
     assert f"no sign of life from {name}" in said
     assert noticed_s < STALL_TIMEOUT_S + 10
     assert_same(curve(tmp_path), whole)
+
+
+def test_a_run_goes_on_with_the_processes_that_are_left_and_then_with_all_again(whole, tmp_path):
+    flags = ("--step_s=0.2", "--checkpoint_every=5")
+    process = launch(tmp_path, 4, 40, *flags, launcher=["--restart_on_topology_change"])
+    pids = process_ids(process)
+    wait_for_step(tmp_path, 8, process)
+    os.kill(pids[2], signal.SIGKILL)
+    wait_for_step(tmp_path, 20, process)
+    process.send_signal(signal.SIGUSR1)
+    output = finish(process)
+    assert "start 2 of 4, 2 processes" in output
+    assert "all are back; start with 4 processes" in output
+    assert_same(curve(tmp_path), whole)
+
+
+ROLL_CALL = """
+import sys, time
+sys.path.insert(0, ".")
+from omni_jax.parallel import multihost
+
+multihost.initialize()
+if multihost.is_first():
+    try:
+        multihost.gather("roll call", timeout_s=2.0)
+    except multihost.PeerError as error:
+        print(error)
+else:
+    time.sleep(6.0)
+"""
+
+
+def test_a_barrier_names_the_process_that_does_not_come(tmp_path):
+    program = tmp_path / "roll_call.py"
+    program.write_text(ROLL_CALL)
+    process = launch(tmp_path, 2, 0, program=program)
+    _, absent = process_ids(process)
+    said = finish(process)
+    assert f"roll call: no word within 2 s from process 1 ({socket.gethostname()}, pid {absent})" in said
 
 
 def _is_alive(pid):
