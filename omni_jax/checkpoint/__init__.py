@@ -7,6 +7,7 @@ from omni_jax.checkpoint.disk import NoRoomError
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.checkpoint.parameters import load_arrays, read_tree, save_arrays, save_params, write_tree
 from omni_jax.checkpoint.restore import load_any_codec, load_codec, load_manifest, load_params
+from omni_jax.checkpoint.storage import local_folder, place, write_whole
 
 __all__ = [
     "CheckpointError",
@@ -20,10 +21,13 @@ __all__ = [
     "load_codec",
     "load_manifest",
     "load_params",
+    "local_folder",
     "params_sha256",
+    "place",
     "read_tree",
     "require_local",
     "save_arrays",
     "save_params",
     "write_tree",
+    "write_whole",
 ]

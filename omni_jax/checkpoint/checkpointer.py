@@ -15,6 +15,7 @@ from omni_jax.checkpoint import directory as layout
 from omni_jax.checkpoint.disk import disk_errors, reason, require_room, write_error
 from omni_jax.checkpoint.integrity import DamagedError, write_commit, write_hashes
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest, require_same_run
+from omni_jax.checkpoint.small_files import SmallFiles
 from omni_jax.checkpoint.snapshot import snapshot
 from omni_jax.config import Config
 from omni_jax.operations import Operations
@@ -41,16 +42,20 @@ class Outcome(NamedTuple):
 class Checkpointer:
     """Checkpoints of one run in `<workdir>/checkpoints/<step>/`, items `params`, `opt_state` and `extra` (JSON).
 
-    A checkpoint counts once its commit marker is written, after the hashes of all its files (`integrity.py`).
+    A checkpoint counts once its commit marker is written, after the hashes of all its files (`integrity.py`). The
+    workdir may lie in a bucket; all files but the checkpoints are written into `folder`, a directory of this machine.
     """
 
     def __init__(self, workdir: str | Path, keep: int = 2, operations: Operations | None = None) -> None:
-        """Raises CheckpointError when `workdir` cannot be created."""
+        """Raises CheckpointError when `workdir` cannot be created or reached."""
         self.directory = layout.checkpoint_directory(workdir)
+        self._small_files = SmallFiles(workdir)
+        self.folder = self._small_files.folder
         self._keep, self._operations = keep, operations or Operations()
         with disk_errors(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             if is_first():
+                self._small_files.fetch()
                 layout.clean(self.directory)
         gather("checkpoints cleaned")
         self._orbax = _orbax_checkpointer()
@@ -109,7 +114,10 @@ class Checkpointer:
             saving.result()
 
     def close(self) -> None:
+        """After the last save and whatever else was written into `folder`."""
         self.wait()
+        if is_first():
+            self._small_files.push()
         self._thread.shutdown()
         self._orbax.close()
 
@@ -127,6 +135,7 @@ class Checkpointer:
 
         def commit() -> None:
             if is_first():
+                self._small_files.push()
                 write_commit(path, jax.process_count(), {"step": step, "metrics": metrics})
                 layout.prune(self.directory, self._keep, self._operations.keep_every, self._operations.best_metric)
 

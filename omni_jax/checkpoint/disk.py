@@ -6,12 +6,13 @@ import contextlib
 import errno
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
 from omni_jax.checkpoint.manifest import CheckpointError
+from omni_jax.checkpoint.storage import is_bucket
 from omni_jax.parallel.multihost import gather
 
 _ROOM = 1.1  # free space asked for, as a multiple of the arrays' bytes
@@ -22,12 +23,12 @@ class NoRoomError(CheckpointError):
     """The disk has no room for a checkpoint."""
 
 
-def require_room(directory: Path, *trees: Any) -> None:
+def require_room(directory: epath.Path, *trees: Any) -> None:
     """Raises NoRoomError on all processes when one of them has no room for its share of the arrays."""
     needed = int(_ROOM * sum(_local_bytes(leaf) for leaf in jax.tree.leaves(trees)))
-    free = shutil.disk_usage(directory).free
+    free = None if is_bucket(directory) else shutil.disk_usage(directory).free
     problem = ""
-    if free < needed:
+    if free is not None and free < needed:
         problem = f"the disk has {free / 1e6:.0f} MB free, a checkpoint needs {needed / 1e6:.0f} MB"
     found = next((text for text in gather("room for a checkpoint", problem) if text), "")
     if found:
@@ -46,13 +47,13 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def write_error(path: Path, why: str) -> CheckpointError:
+def write_error(path: epath.Path, why: str) -> CheckpointError:
     kind = NoRoomError if FULL in why else CheckpointError
     return kind(f"{path}: cannot write a checkpoint: {why}")
 
 
 @contextlib.contextmanager
-def disk_errors(directory: Path) -> Iterator[None]:
+def disk_errors(directory: epath.Path) -> Iterator[None]:
     """Turns what the disk raises into a CheckpointError."""
     try:
         yield

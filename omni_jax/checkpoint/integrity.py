@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
+
+from etils import epath
+
+from omni_jax.checkpoint.storage import relative_files, write_whole
 
 COMMIT_FILE = "commit.json"
 _CHUNK_BYTES = 1 << 20
@@ -22,31 +25,31 @@ class DamagedError(Exception):
     """A checkpoint that is not what was written; the message says which file and how."""
 
 
-def write_hashes(directory: Path, process: int, num_processes: int) -> None:
+def write_hashes(directory: epath.Path, process: int, num_processes: int) -> None:
     """Hashes the files of `process`: Orbax names its shares by process, whatever else there is belongs to process 0."""
-    files = [path for path in sorted(directory.rglob("*")) if path.is_file() and not _is_ours(path, directory)]
-    own = [path for path in files if _owner(path.relative_to(directory), num_processes) == process]
-    hashes = {str(path.relative_to(directory)): [path.stat().st_size, _sha256(path)] for path in own}
-    _write_atomically(directory / _hashes_file(process), json.dumps(hashes, indent=0))
+    names = [name for name in relative_files(directory) if not name.startswith(("sha256.", "commit."))]
+    own = [name for name in names if _owner(PurePath(name), num_processes) == process]
+    hashes = {name: [(directory / name).stat().length, _sha256(directory / name)] for name in own}
+    write_whole(directory / _hashes_file(process), json.dumps(hashes, indent=0))
 
 
-def write_commit(directory: Path, num_processes: int, facts: Mapping[str, Any]) -> None:
+def write_commit(directory: epath.Path, num_processes: int, facts: Mapping[str, Any]) -> None:
     """The marker, last of all files. `facts`: what `read_commit` shall return."""
     lists = {_hashes_file(process): _sha256(directory / _hashes_file(process)) for process in range(num_processes)}
     body = {"lists": lists, "facts": dict(facts)}
-    _write_atomically(directory / COMMIT_FILE, json.dumps(body | {"sha256": _body_sha256(body)}))
+    write_whole(directory / COMMIT_FILE, json.dumps(body | {"sha256": _body_sha256(body)}))
 
 
-def is_committed(directory: Path) -> bool:
-    return (directory / COMMIT_FILE).is_file()
+def is_committed(directory: epath.Path) -> bool:
+    return (directory / COMMIT_FILE).exists()
 
 
-def read_commit(directory: Path) -> dict[str, Any]:
+def read_commit(directory: epath.Path) -> dict[str, Any]:
     """The facts of the marker. Raises DamagedError."""
     return _read_marker(directory)["facts"]
 
 
-def verify(directory: Path, items: Sequence[str] = (), part: int = 0, num_parts: int = 1) -> None:
+def verify(directory: epath.Path, items: Sequence[str] = (), part: int = 0, num_parts: int = 1) -> None:
     """Compares sizes and hashes of the files of `items` (all by default); raises DamagedError at the first other one.
 
     Several readers may share the work: this one takes every `num_parts`-th file.
@@ -55,12 +58,12 @@ def verify(directory: Path, items: Sequence[str] = (), part: int = 0, num_parts:
     for name, sha256 in _read_marker(directory)["lists"].items():
         _require_file(directory, name, None, sha256)
         expected |= json.loads((directory / name).read_text(encoding="utf-8"))
-    wanted = [name for name in sorted(expected) if not items or Path(name).parts[0] in items]
+    wanted = [name for name in sorted(expected) if not items or PurePath(name).parts[0] in items]
     for name in wanted[part::num_parts]:
         _require_file(directory, name, *expected[name])
 
 
-def _read_marker(directory: Path) -> dict[str, Any]:
+def _read_marker(directory: epath.Path) -> dict[str, Any]:
     try:
         body = json.loads((directory / COMMIT_FILE).read_bytes())
         sha256 = body.pop("sha256")
@@ -73,10 +76,10 @@ def _read_marker(directory: Path) -> dict[str, Any]:
     return body
 
 
-def _require_file(directory: Path, name: str, size: int | None, sha256: str) -> None:
+def _require_file(directory: epath.Path, name: str, size: int | None, sha256: str) -> None:
     path = directory / name
     try:
-        found = path.stat().st_size
+        found = path.stat().length
         if size is not None and found != size:
             raise DamagedError(f"{name} has {found} of {size} bytes")
         if _sha256(path) != sha256:
@@ -87,7 +90,7 @@ def _require_file(directory: Path, name: str, size: int | None, sha256: str) -> 
         raise DamagedError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _owner(path: Path, num_processes: int) -> int:
+def _owner(path: PurePath, num_processes: int) -> int:
     for part in path.parts:
         head, _, number = part.rpartition("process_")
         if head in ("", "ocdbt.") and number.isdecimal() and int(number) < num_processes:
@@ -99,11 +102,7 @@ def _hashes_file(process: int) -> str:
     return f"sha256.{process}.json"
 
 
-def _is_ours(path: Path, directory: Path) -> bool:
-    return path.parent == directory and path.name.startswith(("sha256.", "commit."))
-
-
-def _sha256(path: Path) -> str:
+def _sha256(path: epath.Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):  # hashing a chunk lets other threads run
@@ -113,9 +112,3 @@ def _sha256(path: Path) -> str:
 
 def _body_sha256(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

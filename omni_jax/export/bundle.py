@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from omni_jax.checkpoint import load_codec, load_manifest, load_params
+from omni_jax.checkpoint import load_codec, load_manifest, load_params, require_local
 from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.export.archive import Bundle, read_archive
@@ -22,6 +22,7 @@ def load_bundle(path: str | Path) -> Bundle:
     Low-rank updates are merged into their matrices. Raises UserError when something is missing, damaged or trained
     with another codec.
     """
+    require_local(path)
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such directory: train first (make quickstart) or check --workdir")

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from omni_jax.checkpoint import require_local
 from omni_jax.errors import run_main
 from omni_jax.report.training import write_training_page
 from omni_jax.report.write import write_report
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--workdir", required=True, help="a run's workdir, with its stages and evaluation/ in it, or one stage's"
     )
     workdir = Path(parser.parse_args(arguments).workdir)
+    require_local(workdir)
     one_stage = (workdir / METRICS_FILE).is_file()
     path = write_training_page(workdir) if one_stage else write_report(workdir)
     print(f"report: {path}")

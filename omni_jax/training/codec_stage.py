@@ -14,7 +14,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from omni_jax.checkpoint import Checkpointer
+from omni_jax.checkpoint import Checkpointer, local_folder
 from omni_jax.codec_config import CodecConfig
 from omni_jax.config import Config, OptimizerConfig
 from omni_jax.errors import ConfigError
@@ -43,7 +43,7 @@ _DISCRIMINATOR_KEY, _KMEANS_KEY = 1, 2  # folded into the run's key; 0 is the pa
 
 def train_codec(config: Config, workdir: str | Path, operations: Operations) -> TrainState:
     """Trains, or goes on from the workdir's last checkpoint, to `config.training.steps`."""
-    loader = make_codec_loader(config, workdir=workdir)
+    loader = make_codec_loader(config, workdir=local_folder(workdir))
     try:
         return train_codec_on(loader, config, workdir, operations)
     finally:
@@ -63,7 +63,7 @@ def train_codec_on(
     mesh = make_mesh(config.mesh, jax.devices())
     operations = operations or Operations()
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
-    run = Run(config, Path(workdir), checkpointer, operations=operations)
+    run = Run(config, checkpointer.folder, checkpointer, operations=operations)
     everywhere = NamedSharding(mesh, PartitionSpec())
     method = method_of(config)
     create = jax.jit(method.create, out_shardings=everywhere)

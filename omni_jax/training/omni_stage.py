@@ -31,7 +31,7 @@ from omni_jax.training.step import compile_step
 from omni_jax.types import Batch
 
 
-def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
+def train_omni(config: Config, workdir: str | Path, operations: Operations) -> None:
     """Trains to `config.training.steps`, from the workdir's last checkpoint if there is one.
 
     The speech codes come from the codec in `training.codec_from`, whose sha256 every checkpoint records.
@@ -39,16 +39,17 @@ def train_omni(config: Config, workdir: Path, operations: Operations) -> None:
     """
     config, codec_params = with_codec(config)
     has_codec = codec_params is not None
-    codes = shared_code_cache(config, codec_params, workdir) if has_codec else None
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
     optimizer = omni_optimizer(config)
     checkpointer = Checkpointer(workdir, config.training.keep_checkpoints, operations)
-    run = Run(config, workdir, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
+    folder = checkpointer.folder
+    codes = shared_code_cache(config, codec_params, folder) if has_codec else None
+    run = Run(config, folder, checkpointer, params_sha256(codec_params) if has_codec else "", operations)
     shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.virtual_shards)
-    loader = make_loader(config, "train", codes, workdir, shards)
+    loader = make_loader(config, "train", codes, folder, shards)
     state = starting_state(run, mesh, optimizer, loader)
-    held_out = HeldOut(config, mesh, partial(make_loader, config, "test", codes, workdir, shards))
+    held_out = HeldOut(config, mesh, partial(make_loader, config, "test", codes, folder, shards))
     step = compile_on_first_batch(config, mesh, optimizer)
     train(run, state, step, loader, config.data.rows, evaluate=held_out)
     checkpointer.close()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from omni_jax.checkpoint import params_sha256
+from omni_jax.checkpoint import local_folder, params_sha256
 from omni_jax.config import Config
 from omni_jax.input_pipeline.codes import CodeCache, build_code_cache, file_name, num_frames, silence_codes
 from omni_jax.input_pipeline.corpus import SPLITS, load_speech
@@ -44,7 +44,7 @@ def load_or_build_code_cache(config: Config, codec_params: Any, workdir: str | P
 
     if config.data.sources:
         return CodeCache(sha256, silence_codes(encode), {}, {})
-    directory = Path(config.training.codec_from) / "codes"
+    directory = local_folder(config.training.codec_from) / "codes"
     source = corpus_source(config, workdir)
     speech = [clip for split in SPLITS for clip in load_speech(source, split, SPEECH_SAMPLE_RATE_HZ)]
     clips = {clip.id: clip.wav() for clip in speech if clip.role == "assistant"}

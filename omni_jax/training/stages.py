@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from omni_jax.checkpoint import CheckpointError, load_manifest, require_local
+from omni_jax.checkpoint import CheckpointError, load_manifest, local_folder, place, write_whole
 from omni_jax.config import Config
 from omni_jax.config_dict import to_dict
 from omni_jax.errors import ConfigError
@@ -19,7 +19,7 @@ from omni_jax.training.omni_stage import train_omni
 
 
 class Stage(NamedTuple):
-    train: Callable[[Config, Path, Operations], None]
+    train: Callable[[Config, str | Path, Operations], None]
     needs_codec: bool  # training.codec_from must name a trained codec
     follows: str  # the stage that training.init_from names; "" starts from random parameters
 
@@ -40,18 +40,17 @@ def run_stage(config: Config, workdir: str | Path, operations: Operations | None
         raise ConfigError(
             f"stage {config.stage} needs speech codes: give --config.training.codec_from=<workdir of a trained codec>"
         )
-    require_local(workdir)
-    workdir = Path(workdir)
+    address = place(workdir)
     with _writable(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
+        local_folder(workdir).mkdir(parents=True, exist_ok=True)
     stage.train(config, workdir, operations or Operations())
     if is_first():
         with _writable(workdir):
-            (workdir / "config.json").write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+            write_whole(address / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
 
 
 @contextlib.contextmanager
-def _writable(workdir: Path) -> Iterator[None]:
+def _writable(workdir: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -236,10 +236,20 @@ def test_a_save_holds_what_the_arrays_were(tmp_path):
     np.testing.assert_array_equal(restored.opt_state["count"], np.ones(4))
 
 
-@pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", Path("gs://bucket/run")])
-def test_an_address_of_a_bucket_is_refused_before_it_becomes_a_folder(workdir, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("workdir", "remedy"),
+    [
+        ("gs://bucket/run", "pip install gcsfs"),
+        (Path("s3://bucket/run"), "s3fs"),
+        ("ftp://host/run", "want a directory"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_before_it_becomes_a_folder(workdir, remedy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for package in ("gcsfs", "s3fs"):
+        monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     for use in (Checkpointer, load_params, lambda workdir: run_stage(Config(), workdir)):
-        with pytest.raises(CheckpointError, match="mount the bucket"):
+        with pytest.raises(CheckpointError, match=remedy):
             use(workdir)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.iterdir() if path.name != "home"]

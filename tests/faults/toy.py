@@ -39,7 +39,7 @@ OPTIMIZER = optax.adam(1e-2)
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--workdir", required=True)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--step_s", type=float, default=0.02)
     parser.add_argument("--checkpoint_every", type=int, default=10)
@@ -54,8 +54,8 @@ def main() -> int:
         steps=flags.steps, log_every=1, checkpoint_every=flags.checkpoint_every, tensorboard=False
     )
     config = Config(mesh=MeshConfig(), data=DataConfig(rows=ROWS, shards=SHARDS), training=training)
-    flags.workdir.mkdir(parents=True, exist_ok=True)
-    run = Run(config, flags.workdir, Checkpointer(flags.workdir, operations=operations), operations=operations)
+    checkpointer = Checkpointer(flags.workdir, operations=operations)
+    run = Run(config, checkpointer.folder, checkpointer, operations=operations)
     mesh = make_mesh(config.mesh)
     rows = batch_sharding(mesh)
     loader = make_toy_loader(my_shards(rows, ROWS, SHARDS))
