@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from input_pipeline.conftest import write_corpus
 
 from omni_jax import quickstart
 from omni_jax.checkpoint import Checkpointer, Manifest
@@ -60,6 +61,7 @@ def test_a_stage_that_ended_before_its_first_checkpoint_is_not_finished(tmp_path
 
 def test_an_unfinished_stage_of_another_config_is_an_error_and_costs_are_counted(tmp_path):
     config = quickstart.stage_config("pretrain", "tiny", tmp_path)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, corpus=str(write_corpus(tmp_path))))
     save(dataclasses.replace(config, seed=1), tmp_path / "pretrain", 1)
     with pytest.raises(UserError, match="seed: 1 -> 0"):
         quickstart.train_if_needed(config, tmp_path, tmp_path / "pretrain")

@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from input_pipeline.conftest import write_corpus
 
 from omni_jax import train
 from omni_jax.checkpoint import Checkpointer, Manifest, load_manifest
@@ -95,22 +97,27 @@ def test_a_corpus_that_is_not_there(capsys, tmp_path):
 
 
 def test_a_workdir_of_another_config(capsys, tmp_path):
-    config, *_ = train.parse_flags(["train", "--config=configs/pretrain.py:tiny", "--workdir=x", "--config.seed=3"])
-    checkpointer = Checkpointer(tmp_path)
+    workdir, flags = (
+        tmp_path / "run",
+        ["--config=configs/pretrain.py:tiny", f"--config.data.corpus={write_corpus(tmp_path)}"],
+    )
+    config, *_ = train.parse_flags(["train", *flags, "--workdir=x", "--config.seed=3"])
+    checkpointer = Checkpointer(workdir)
     checkpointer.save(Manifest(1, config, (0, 1)), {"w": np.zeros(1)}, {"count": np.zeros(1)})
     checkpointer.close()
-    line = error_line(capsys, "--config=configs/pretrain.py:tiny", f"--workdir={tmp_path}")
-    assert f"{tmp_path} holds a run of another config" in line
+    line = error_line(capsys, *flags, f"--workdir={workdir}")
+    assert f"{workdir} holds a run of another config" in line
     assert "seed: 3 -> 0" in line
-    assert load_manifest(tmp_path).config == config
+    assert load_manifest(workdir).config == config
 
 
-def start(workdir, steps):
-    """The trainer as its own process, on one device."""
+def start(workdir, corpus, steps):
+    """The trainer as its own process."""
     command = [sys.executable, "-m", "omni_jax.train", "--config=configs/pretrain.py:tiny", f"--workdir={workdir}"]
-    environment = os.environ | {"XLA_FLAGS": ""}
+    command += [*SMALL, f"--config.data.corpus={corpus}", f"--config.training.steps={steps}"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
     return subprocess.Popen(
-        [*command, *SMALL, f"--config.training.steps={steps}"],
+        command,
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -121,19 +128,20 @@ def start(workdir, steps):
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_the_next_start_goes_on(tmp_path):
-    process = start(tmp_path, 100_000)
+    workdir, corpus = tmp_path / "run", write_corpus(tmp_path)
+    process = start(workdir, corpus, 100_000)
     deadline = time.monotonic() + 300
-    while len(read_metrics(tmp_path)) < 3 and time.monotonic() < deadline and process.poll() is None:
+    while len(read_metrics(workdir)) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
     assert "saving a checkpoint" in output
     assert "Traceback" not in error
-    step = load_manifest(tmp_path).step
+    step = load_manifest(workdir).step
     assert step >= 3
-    process = start(tmp_path, step + 2)
+    process = start(workdir, corpus, step + 2)
     output, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
-    assert [record["step"] for record in read_metrics(tmp_path)] == list(range(1, step + 3))
+    assert [record["step"] for record in read_metrics(workdir)] == list(range(1, step + 3))
     assert f"{step + 2} steps done" in output

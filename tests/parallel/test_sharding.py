@@ -92,7 +92,7 @@ ROUTE = moe.route
 @pytest.fixture(scope="module")
 def single():
     params = model_params()
-    batch = dialogue(frames=6, rows=8, seed=4)
+    batch = dialogue(frames=6, rows=8, seed=12)  # no gradient of a scalar nearly cancels
     assert smallest_margin(params, batch) > ROUTER_MARGIN
     return params, batch, jax.jit(gradients, static_argnums=0)(with_transformer(moe_dispatch="sorted"), params, batch)
 
