@@ -10,12 +10,11 @@ import numpy as np
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.mixing import Debts, Mixture
-from omni_jax.input_pipeline.packing import Budget, Packer, assemble
+from omni_jax.input_pipeline.packing import Budget, Packed, Packer
 from omni_jax.input_pipeline.shards import Shard
 from omni_jax.input_pipeline.task_stream import Place, TaskStream
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.timeline import Example
-from omni_jax.types import Batch
 
 LOOK_AHEAD = 16  # examples among which the best fill of a row is looked for
 MOST_WAITING = 32
@@ -31,7 +30,7 @@ class Waiting(NamedTuple):
 
 
 class PackedDataset(grain.IterDataset):
-    """Packs the examples of several tasks into a shard's part of every batch."""
+    """Packs the examples of several tasks into a shard's rows of every batch."""
 
     def __init__(
         self,
@@ -62,7 +61,7 @@ class PackedIterator(grain.DatasetIterator):
         self._waiting: list[Waiting] = []  # oldest first
         self._batches = 0
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Packed:
         packer = Packer(self._dataset.budget)
         self._waiting = [
             item if item.example else item._replace(example=self._streams[item.task].again(item.place))
@@ -72,7 +71,7 @@ class PackedIterator(grain.DatasetIterator):
             self._fill(packer, row)
         rng = np.random.default_rng([*self._dataset.seeds, self._batches])
         self._batches += 1
-        return assemble(packer, rng)
+        return Packed(packer, rng)
 
     def _fill(self, packer: Packer, row: int) -> None:
         """The best of what waits; where that leaves a gap, new examples until one closes it or too many wait."""

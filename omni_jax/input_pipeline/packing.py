@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from omni_jax.config import Config
-from omni_jax.input_pipeline.timeline import Example
+from omni_jax.input_pipeline.timeline import Example, nothing
 from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT, Batch, Media, Timeline
 
 PATCHES_PER_POOLED = 4
@@ -136,28 +137,52 @@ def best_fill(sizes: Sequence[int], room: int) -> list[int]:
     return chosen
 
 
+class Packed(NamedTuple):
+    """The rows of one part of a batch; `rng` chooses the speech positions where there are too many."""
+
+    packer: Packer
+    rng: np.random.Generator
+
+
 def assemble(packer: Packer, rng: np.random.Generator) -> Batch:
-    """The numpy batch of what `packer` holds; `rng` chooses the speech positions where there are too many."""
-    budget = packer.budget
+    """The numpy batch of what one packer holds."""
+    return assemble_parts([Packed(packer, rng)])
+
+
+def assemble_parts(parts: Sequence[Packed]) -> Batch:
+    """The numpy batch of packers with equal budgets, one after the other: what they hold is copied once."""
+    budget = parts[0].packer.budget
+    budget = budget.of_rows(budget.rows * len(parts))
     timeline, media = _empty_timeline(budget), _empty_media(budget)
     task = np.zeros((budget.rows, budget.positions), np.int32)
+    rows = [examples for packer, _ in parts for examples in packer.rows]
     for pool in range(budget.num_pools):
         filler = _PoolFiller(budget, media, pool)
         for row in range(pool * budget.rows_per_pool, (pool + 1) * budget.rows_per_pool):
-            start = 0
-            for segment, example in enumerate(packer.rows[row], start=1):
-                part = slice(start, start + example.num_positions)
-                slot_offset, patch_offset = filler.add(example)
-                for name, values in example.fields.items():
-                    getattr(timeline, name)[row, part] = values
-                for name, offset in (("audio_index", slot_offset), ("patch_index", patch_offset)):
-                    indices = getattr(timeline, name)[row, part]
-                    indices[indices >= 0] += offset
-                timeline.segment_ids[row, part] = segment
-                task[row, part] = example.task
-                start = part.stop
-    speech_index = np.stack([_speech_positions(row, budget.speech_positions, rng) for row in timeline.codes_weight])
-    return Batch(timeline, media, speech_index, task)
+            _write_row(rows[row], timeline, task, row, filler)
+    speech = np.split(timeline.codes_weight, len(parts))
+    speech_index = [
+        _speech_positions(row, budget.speech_positions, rng)
+        for weights, (_, rng) in zip(speech, parts, strict=True)
+        for row in weights
+    ]
+    return Batch(timeline, media, np.stack(speech_index), task)
+
+
+def _write_row(examples: Sequence[Example], timeline: Timeline, task: np.ndarray, row: int, pool: _PoolFiller) -> None:
+    start = 0
+    for segment, example in enumerate(examples, start=1):
+        part = slice(start, start + example.num_positions)
+        slot_offset, patch_offset = pool.add(example)
+        for name, values in example.fields.items():
+            getattr(timeline, name)[row, part] = values
+        for name, offset in (("audio_index", slot_offset), ("patch_index", patch_offset)):
+            if offset and name in example.fields:
+                indices = getattr(timeline, name)[row, part]
+                indices[indices >= 0] += offset
+        timeline.segment_ids[row, part] = segment
+        task[row, part] = example.task
+        start = part.stop
 
 
 class _PoolFiller:
@@ -206,30 +231,7 @@ def _speech_positions(codes_weight: np.ndarray, count: int, rng: np.random.Gener
 
 def _empty_timeline(budget: Budget) -> Timeline:
     shape = (budget.rows, budget.positions)
-
-    def absent(*extra: int) -> np.ndarray:
-        return np.full(shape + extra, ABSENT, np.int32)
-
-    def zeros(*extra: int, dtype: type = np.int32) -> np.ndarray:
-        return np.zeros(shape + extra, dtype)
-
-    codebooks = budget.num_codebooks
-    return Timeline(
-        text=absent(),
-        text_target=zeros(),
-        text_weight=zeros(dtype=np.float32),
-        codes=absent(codebooks),
-        codes_target=zeros(codebooks),
-        codes_weight=zeros(codebooks, dtype=np.float32),
-        audio_index=absent(),
-        patch_index=absent(),
-        modality=zeros(),
-        position_ids=zeros(3),
-        segment_ids=zeros(),
-        user_vad=absent(),
-        turn_state=absent(),
-        event=zeros(),
-    )
+    return Timeline(**{name: nothing(name, shape, budget.num_codebooks) for name in Timeline._fields})
 
 
 def _empty_media(budget: Budget) -> Media:

@@ -6,7 +6,7 @@ the global batch is the shards' rows in order, whoever reads them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -34,11 +34,11 @@ def merged_state(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 class ShardedDataset(grain.IterDataset):
-    """Joins the batches of the shards that one process reads, along the leading axis of every array."""
+    """Makes batches of the parts of the shards that one process reads; `join` takes a list of them."""
 
-    def __init__(self, datasets: Mapping[int, grain.IterDataset]):
+    def __init__(self, datasets: Mapping[int, grain.IterDataset], join: Callable[[Sequence[Any]], Any]):
         super().__init__()
-        self.datasets = dict(datasets)
+        self.datasets, self.join = dict(datasets), join
 
     def __iter__(self) -> ShardedIterator:
         return ShardedIterator(self)
@@ -48,9 +48,10 @@ class ShardedIterator(grain.DatasetIterator):
     def __init__(self, dataset: ShardedDataset):
         super().__init__()
         self._iterators = {shard: iter(part) for shard, part in dataset.datasets.items()}
+        self._join = dataset.join
 
     def __next__(self) -> Any:
-        return join([next(iterator) for iterator in self._iterators.values()])
+        return self._join([next(iterator) for iterator in self._iterators.values()])
 
     def get_state(self) -> dict[str, Any]:
         return sharded_state({shard: iterator.get_state() for shard, iterator in self._iterators.items()})

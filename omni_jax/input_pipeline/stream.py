@@ -12,7 +12,7 @@ from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.input_pipeline.mixing import asked_tasks, make_mixture
 from omni_jax.input_pipeline.own_tasks import own_source
 from omni_jax.input_pipeline.packed_stream import PackedDataset
-from omni_jax.input_pipeline.packing import Budget
+from omni_jax.input_pipeline.packing import Budget, assemble_parts
 from omni_jax.input_pipeline.shards import Shard, ShardedDataset
 from omni_jax.input_pipeline.speech_sources import (
     asr_source,
@@ -57,6 +57,7 @@ def make_stream(
     costs = {task: mixture.cost(example.num_positions) for task, example in firsts.items()}
     count = config.data.virtual_shards
     budget = Budget.from_config(config).of_rows(config.data.rows // count)
-    return ShardedDataset(
-        {shard: PackedDataset(datasets, mixture, costs, budget, config.seed, Shard(shard, count)) for shard in shards}
-    )
+    parts = {
+        shard: PackedDataset(datasets, mixture, costs, budget, config.seed, Shard(shard, count)) for shard in shards
+    }
+    return ShardedDataset(parts, assemble_parts)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,16 +20,42 @@ from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, Control, Event, Modality
 
 Array = np.ndarray
 
+# What a position has of a field that its example does not carry; arrays are int32 where this is an integer.
+NOTHING = {
+    "text": ABSENT,
+    "text_target": 0,
+    "text_weight": 0.0,
+    "codes": ABSENT,
+    "codes_target": 0,
+    "codes_weight": 0.0,
+    "audio_index": ABSENT,
+    "patch_index": ABSENT,
+    "modality": Modality.PADDING,
+    "position_ids": 0,
+    "segment_ids": 0,
+    "user_vad": ABSENT,
+    "turn_state": ABSENT,
+    "event": Event.NONE,
+}
+
+
+def nothing(name: str, shape: tuple[int, ...], num_codebooks: int) -> Array:
+    """A field of `Timeline` for positions of this shape that carry nothing of it."""
+    extra = (num_codebooks,) if name.startswith("codes") else (3,) if name == "position_ids" else ()
+    value = NOTHING[name]
+    dtype = np.float32 if isinstance(value, float) else np.int32
+    return np.full(shape + extra, value, dtype) if value else np.zeros(shape + extra, dtype)
+
 
 @dataclass(frozen=True)
 class Example:
-    """T positions and their media; the fields are those of `types.Timeline` for one row.
+    """T positions and their media; the fields are those of `types.Timeline` for one row that the example carries.
 
     `audio_index` and `patch_index` count from the example's own first slot and pooled patch.
     """
 
     task: Task
-    fields: dict[str, Array]  # Timeline field -> [T, ...]
+    fields: dict[str, Array]  # Timeline field -> [T, ...]; the others are NOTHING everywhere
     mel: Float[Array, "A8 M"]
     patches: Float[Array, "P X"]
     patch_positions: Int[Array, "P 2"]
@@ -36,11 +64,11 @@ class Example:
     words: Int[Array, "A"] | None = None  # pieces by slot; None where there are no timings
     tags: tuple[int, ...] = ()  # pieces that name the picture
 
-    @property
+    @cached_property
     def num_positions(self) -> int:
         return len(self.fields["text"])
 
-    @property
+    @cached_property
     def num_slots(self) -> int:
         return len(self.mel) // MEL_FRAMES_PER_SLOT
 
@@ -73,7 +101,8 @@ class Layout:
     def __init__(self, task: Task, num_codebooks: int):
         self._task = task
         self._num_codebooks = num_codebooks
-        self._chunks: list[dict[str, Array]] = []
+        self._chunks: list[tuple[slice, dict[str, Any]]] = []  # what some positions carry; one value is for all of them
+        self._num_positions = 0
         self._mel: list[Array] = []
         self._num_slots = 0
         self._patches = (np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int32))
@@ -83,20 +112,18 @@ class Layout:
         """Text alone, each token counting `weight` as a target."""
         if len(ids):
             chunk = self._chunk(len(ids), Modality.TEXT)
-            chunk["text"][:] = ids
-            chunk["text_weight"][:] = weight
+            chunk |= {"text": ids, "text_weight": weight}
         return self
 
     def picture(self, patches: Float[Array, "P X"], patch_positions: Int[Array, "P 2"]) -> Layout:
         """The IMAGE token and a block of pooled patches, which share one step of the time axis."""
+        start = self.time
+        self.text([Control.IMAGE])
         pooled = patch_positions[::4] // 2
-        chunk = self._chunk(1 + len(pooled), Modality.PATCH)
-        chunk["modality"][0] = Modality.TEXT
-        chunk["text"][0] = Control.IMAGE
-        chunk["patch_index"][1:] = np.arange(len(pooled))
-        start = chunk["position_ids"][0, 0]
-        chunk["position_ids"][1:, 0] = start
-        chunk["position_ids"][1:, 1:] = start + pooled
+        time_height_width = np.full((len(pooled), 3), start, np.int32)
+        time_height_width[:, 1:] += pooled
+        chunk = self._chunk(len(pooled), Modality.PATCH)
+        chunk |= {"patch_index": np.arange(len(pooled)), "position_ids": time_height_width}
         self.time = start + 1
         self._patches = (patches, patch_positions)
         return self
@@ -109,66 +136,56 @@ class Layout:
     def audio(self, mel: Float[Array, "A8 M"]) -> Layout:
         """Heard audio alone, one position an 80 ms slot."""
         num_slots = len(mel) // MEL_FRAMES_PER_SLOT
-        chunk = self._chunk(num_slots, Modality.AUDIO)
-        chunk["audio_index"][:] = self._num_slots + np.arange(num_slots)
-        self._add_mel(mel)
-        return self
+        self._chunk(num_slots, Modality.AUDIO)["audio_index"] = self._num_slots + np.arange(num_slots)
+        return self.unplaced_audio(mel)
 
     def unplaced_audio(self, mel: Float[Array, "A8 M"]) -> Layout:
         """Audio that no position carries: only the encoder's own losses see it."""
-        self._add_mel(mel)
+        self._mel.append(mel)
+        self._num_slots += len(mel) // MEL_FRAMES_PER_SLOT
         return self
 
     def frames(self, frames: Frames, mel: Float[Array, "F8 M"] | None, modality: Modality = Modality.FRAME) -> Layout:
         """Steps of the frame grid (or own speech alone, with modality SPEECH)."""
         num_frames = len(frames.text)
         chunk = self._chunk(num_frames, modality)
-        chunk["text"][:] = frames.text
-        chunk["text_weight"][:] = frames.text_weight
+        chunk |= {"text": frames.text, "text_weight": frames.text_weight}
         if frames.codes is not None:
-            chunk["codes"][:] = frames.codes
-            chunk["codes_weight"][:] = frames.codes_weight[:, None] * (frames.codes >= 0)
-        for name in ("user_vad", "turn_state", "event"):
-            if getattr(frames, name) is not None:
-                chunk[name][:] = getattr(frames, name)
+            chunk |= {"codes": frames.codes, "codes_weight": frames.codes_weight[:, None] * (frames.codes >= 0)}
+        tracks = {name: getattr(frames, name) for name in ("user_vad", "turn_state", "event")}
+        chunk |= {name: track for name, track in tracks.items() if track is not None}
         if mel is not None:
-            chunk["audio_index"][:] = self._num_slots + np.arange(num_frames)
-            self._add_mel(mel)
+            chunk["audio_index"] = self._num_slots + np.arange(num_frames)
+            self.unplaced_audio(mel)
         return self
 
     def finish(self, labels: Sequence[int] = (), phones: Int[Array, " A4"] | None = None) -> Example:
         """Shifts the targets to the position before; the last position has none."""
-        fields = {name: np.concatenate([chunk[name] for chunk in self._chunks]) for name in self._chunks[0]}
+        fields: dict[str, Array] = {}
+        for part, chunk in self._chunks:
+            for name, values in chunk.items():
+                if name not in fields:
+                    fields[name] = nothing(name, (self._num_positions,), self._num_codebooks)
+                fields[name][part] = values
         for name in ("text", "codes"):
-            fields[f"{name}_target"] = _shift_left(np.maximum(fields[name], 0))
-            fields[f"{name}_weight"] = _shift_left(fields[f"{name}_weight"])
-        mel = np.concatenate(self._mel) if self._mel else np.zeros((0, 0), np.float32)
+            if name in fields:
+                fields[f"{name}_target"] = _shift_left(np.maximum(fields[name], 0))
+                fields[f"{name}_weight"] = _shift_left(fields[f"{name}_weight"])
+        mel = self._mel or [np.zeros((0, 0), np.float32)]
+        mel = mel[0] if len(mel) == 1 else np.concatenate(mel)
         return Example(self._task, fields, mel, *self._patches, tuple(labels), phones)
 
-    def _add_mel(self, mel: Float[Array, "A8 M"]) -> None:
-        self._mel.append(mel)
-        self._num_slots += len(mel) // MEL_FRAMES_PER_SLOT
-
-    def _chunk(self, length: int, modality: Modality) -> dict[str, Array]:
-        absent = np.full((5, length), ABSENT, np.int32)
-        time = self.time + np.arange(length, dtype=np.int32)
-        chunk = {
-            "text": absent[0],
-            "text_weight": np.zeros(length, np.float32),
-            "codes": np.full((length, self._num_codebooks), ABSENT, np.int32),
-            "codes_weight": np.zeros((length, self._num_codebooks), np.float32),
-            "audio_index": absent[1],
-            "patch_index": absent[2],
-            "modality": np.full(length, modality, np.int32),
-            "position_ids": np.repeat(time[:, None], 3, axis=1),
-            "user_vad": absent[3],
-            "turn_state": absent[4],
-            "event": np.full(length, Event.NONE, np.int32),
-        }
-        self._chunks.append(chunk)
+    def _chunk(self, length: int, modality: Modality) -> dict[str, Any]:
+        """The next positions, which carry their place in time and nothing else yet."""
+        time = np.arange(self.time, self.time + length, dtype=np.int32)
+        chunk = {"modality": modality, "position_ids": time[:, None]}
+        self._chunks.append((slice(self._num_positions, self._num_positions + length), chunk))
+        self._num_positions += length
         self.time += length
         return chunk
 
 
 def _shift_left(values: Array) -> Array:
-    return np.concatenate([values[1:], np.zeros_like(values[:1])])
+    shifted = np.zeros_like(values)
+    shifted[:-1] = values[1:]
+    return shifted

@@ -101,7 +101,7 @@ def test_delayed_text_comes_that_much_after_its_word(tokenizer, delay):
     assert tokenizer.decode(f["text"][1:prompt]) == {3: "three", 6: "six"}[delay]
     assert text[int(WORDS[0].end_ms / 80) + delay] == tokenizer.encode_word("it")[0]
     assert tokenizer.decode(text) == "it is dog"
-    assert (f["codes"] == ABSENT).all() and not f["codes_weight"].any()
+    assert "codes" not in f and "codes_weight" not in f
     assert (f["turn_state"][prompt:] == np.where(np.arange(slots) < 10, TurnState.TURN, TurnState.IDLE)).all()
 
 
