@@ -93,6 +93,11 @@ class Timer:
         self._log_probs, self._least = log_probs, least_log_prob
 
     def __call__(self, record: Record) -> Record:
+        if record.spoken_reply is not None and record.spoken_reply.audio is not None:
+            record = replace(record, spoken_reply=self._timed(record.spoken_reply))
+        return self._timed(record)
+
+    def _timed(self, record: Record) -> Record:
         if record.audio is None or not record.texts:
             raise BadRecord(Cause.SCHEMA, "it has no audio with a text")
         log_probs = self._log_probs(decode_audio(record.audio, LISTEN_SAMPLE_RATE_HZ))

@@ -55,7 +55,7 @@ class Statistics:
 
 
 def _is_present(value: object) -> bool:
-    return value is not None and (not isinstance(value, str | tuple) or len(value) > 0)
+    return value is not None and (not isinstance(value, str | tuple | dict) or len(value) > 0)
 
 
 def _count(counts: dict[str, int], key: str, number: int = 1) -> None:

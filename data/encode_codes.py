@@ -3,7 +3,8 @@
 python -m data.encode_codes --source=array_record:/data/ljspeech --codec=runs/quickstart/codec --out=/data/coded
 
 Encodes on whatever device JAX has, in batches of clips of like length. Started again after a stop, it goes on with the
-parts that are missing. `tts` and `frame_tts` then take their speech from the source (docs/data.md).
+parts that are missing. `tts` and `frame_tts` then take their speech from the source (docs/data.md). Of a record with a
+`reply_audio` that is encoded, and how it sounds when it breaks off: `dialogue` takes both.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.progress import track
 from data.example_files import record_fields, serialise, shard_path, write_shard
 from omni_jax.checkpoint import load_codec, params_sha256
 from omni_jax.errors import UserError, run_main
-from omni_jax.input_pipeline.codes import TAIL_FRAMES, EncodeFn, encode_clips
+from omni_jax.input_pipeline.codes import TAIL_FRAMES, EncodeFn, build_code_cache, encode_clips
 from omni_jax.input_pipeline.decode import decode_audio
 from omni_jax.input_pipeline.readers.address import open_reader
 from omni_jax.input_pipeline.readers.record import BadRecord, Reader
@@ -77,20 +78,26 @@ def _claim(path: Path, values: dict) -> None:
 
 
 def _encoded(reader: Reader, part: range, encode: EncodeFn, quarantine: Quarantine, source: str) -> Iterator[bytes]:
-    """The records of one shard that have speech, in order."""
-    records, wavs = {}, {}
+    """The records of one shard that have own speech, in order: a spoken reply, or else their audio."""
+    records, speech, replies = {}, {}, {}
     for index in part:
         try:
             record = reader[index]
-            if record.audio is None:
+            reply = record.spoken_reply
+            spoken = record.audio if reply is None else reply.audio
+            if spoken is None or record.kind:
                 continue
-            wavs[str(index)] = decode_audio(record.audio, SPEECH_SAMPLE_RATE_HZ)
+            (speech if reply is None else replies)[str(index)] = decode_audio(spoken, SPEECH_SAMPLE_RATE_HZ)
             records[str(index)] = record
         except BadRecord as error:
             quarantine.add(source, reader.key(index), str(error), error.cause)
-    coded = encode_clips(wavs, encode)
+    coded, cache = encode_clips(speech, encode), build_code_cache(replies, encode, "")
     for index, record in records.items():
-        yield serialise(record_fields(replace(record, codes=coded[index][: TTS_TAIL_FRAMES - TAIL_FRAMES])))
+        if index in coded:
+            yield serialise(record_fields(replace(record, codes=coded[index][: TTS_TAIL_FRAMES - TAIL_FRAMES])))
+        else:
+            reply = replace(record.spoken_reply, codes=cache.clips[index], fades=cache.fades.get(index, {}))
+            yield serialise(record_fields(replace(record, spoken_reply=reply)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Writes examples in the project's own schema: tf.Example records in ArrayRecord files, which `array_record:` reads.
 
 Fields, all optional: text (one or more alternatives), audio and picture (encoded files), reply, label, role, words with
-word_start_ms and word_end_ms, codes (frame by frame) with num_codebooks, turns (JSON).
+word_start_ms and word_end_ms, codes (frame by frame) with num_codebooks, fade_frames with fade_codes, turns (JSON),
+kind; and of a reply that is spoken, the same names after "reply_".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float
 
-from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record, Samples
+from omni_jax.input_pipeline.readers.record import REPLY, BadRecord, Cause, Record, Samples
 from omni_jax.input_pipeline.records import MAX_RECORD_BYTES, Example
 
 OPTIONS = "group_size:1"  # a record is read alone
@@ -46,18 +47,26 @@ def serialise(fields: Mapping[str, Any]) -> bytes:
 
 def record_fields(record: Record) -> dict[str, Any]:
     """The fields of a record as it was read."""
-    audio = record.audio
-    if isinstance(audio, Samples):
-        audio = flac(audio.values.astype(np.float32) / 32768.0, audio.sample_rate_hz)
-    fields = {"text": record.texts, "audio": audio, "picture": record.picture}
-    fields |= {"reply": record.reply, "label": record.label, "role": record.role}
-    fields |= {"words": [word.text for word in record.words]}
-    fields |= {f"word_{edge}_ms": [getattr(word, f"{edge}_ms") for word in record.words] for edge in ("start", "end")}
-    if record.codes is not None:
-        fields |= {"codes": record.codes.ravel(), "num_codebooks": record.codes.shape[1]}
+    fields = {"text": record.texts, "picture": record.picture, "kind": record.kind}
+    fields |= {"reply": record.reply, "label": record.label, "role": record.role} | _sound_fields(record)
+    if record.spoken_reply is not None:
+        fields |= {REPLY + name: value for name, value in _sound_fields(record.spoken_reply).items()}
     if record.turns:
         turns = [{"role": turn.role, "text": turn.texts[0] if turn.texts else ""} for turn in record.turns]
         fields["turns"] = json.dumps(turns)
+    return fields
+
+
+def _sound_fields(record: Record) -> dict[str, Any]:
+    audio = record.audio
+    if isinstance(audio, Samples):
+        audio = flac(audio.values.astype(np.float32) / 32768.0, audio.sample_rate_hz)
+    fields = {"audio": audio, "words": [word.text for word in record.words]}
+    fields |= {f"word_{edge}_ms": [getattr(word, f"{edge}_ms") for word in record.words] for edge in ("start", "end")}
+    if record.codes is not None:
+        fields |= {"codes": record.codes.ravel(), "num_codebooks": record.codes.shape[1]}
+    if record.fades:
+        fields |= {"fade_frames": list(record.fades), "fade_codes": np.stack(list(record.fades.values())).ravel()}
     return fields
 
 

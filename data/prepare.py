@@ -125,6 +125,10 @@ def _records(reader: Reader, job: Job, statistics: Statistics, bad: list) -> Ite
             if record.audio is not None:
                 wav = levelled(decode_audio(record.audio, job.rate_hz))
                 record, seconds = replace(record, audio=flac(wav, job.rate_hz)), len(wav) / job.rate_hz
+            reply = record.spoken_reply
+            if reply is not None and reply.audio is not None:
+                wav = levelled(decode_audio(reply.audio, job.rate_hz))
+                record = replace(record, spoken_reply=replace(reply, audio=flac(wav, job.rate_hz)))
             size = decode_picture(record.picture).shape[:2] if record.picture is not None else None
             encoded = serialise(record_fields(record))
         except BadRecord as error:

@@ -65,9 +65,20 @@ def dialogue_source(materials: Materials) -> TaskSource:
 def dialogue_example(materials: Materials, cast: Cast, key: int, rng: np.random.Generator) -> Example:
     """Maybe a picture, DIALOGUE, then the frames of one or two turns."""
     picture, scene = play(materials, cast, key, rng)
+    return heard_scene(materials, scene, picture, talkers(cast, rng) if materials.augmented else [], rng)
+
+
+def heard_scene(
+    materials: Materials,
+    scene: Scene,
+    picture: Picture | None,
+    talking: list[Float[np.ndarray, "N"]],
+    rng: np.random.Generator,
+) -> Example:
+    """A scene as the microphone hears it; `talking` are voices for babble noise."""
     wav = scene.user + scene.echo
     if materials.augmented:
-        wav = add_background(rng, wav, talkers(cast, rng))
+        wav = add_background(rng, wav, talking)
     mel = materials.log_mel(wav)
     if materials.augmented:
         mel = augment.vary_mel(rng, mel)
@@ -106,9 +117,13 @@ def talkers(cast: Cast, rng: np.random.Generator) -> list[Float[np.ndarray, "N"]
 
 def max_frames(materials: Materials) -> int:
     """Frames that fit a row beside the prefix, and its pool."""
-    data, vision = materials.config.data, materials.config.model.vision
-    prefix = 2 + vision.num_patches // 4
-    return min(MAX_FRAMES, data.row_positions - prefix, data.audio_slots * data.rows_per_pool)
+    data = materials.config.data
+    return min(MAX_FRAMES, data.row_positions - prefix_positions(materials), data.audio_slots * data.rows_per_pool)
+
+
+def prefix_positions(materials: Materials) -> int:
+    """IMAGE, a picture and DIALOGUE."""
+    return 2 + materials.config.model.vision.num_patches // 4
 
 
 def play(materials: Materials, cast: Cast, key: int, rng: np.random.Generator) -> tuple[Picture | None, Scene]:
@@ -121,14 +136,26 @@ def play(materials: Materials, cast: Cast, key: int, rng: np.random.Generator) -
         end_ms = play_turn(materials, cast, scene, turn, round(rng.uniform(*LEAD_MS)), rng, attempt < ATTEMPTS // 2)
         if end_ms is None:
             continue
-        then = rng.random()
-        if then < SECOND_TURN_SHARE:
-            end_ms = _second_turn(materials, cast, scene, picture, end_ms, rng)
-        elif then < SECOND_TURN_SHARE + SIDE_TALK_SHARE and cast.side_talks:
-            end_ms = _side_talk(materials, cast, scene, end_ms, rng)
-        scene.cut(int((end_ms + rng.uniform(*TAIL_MS)) // FRAME_MS) + 1)
+        end_scene(materials, cast, scene, end_ms, rng, picture)
         return picture, scene
     raise ValueError(f"no dialogue fits {max_frames(materials)} frames: raise data.row_positions and data.audio_slots")
+
+
+def end_scene(
+    materials: Materials,
+    cast: Cast,
+    scene: Scene,
+    end_ms: int,
+    rng: np.random.Generator,
+    picture: Picture | None = None,
+) -> None:
+    """Maybe a second turn, or side talk, after what ends at `end_ms`; then some silence, and the scene is cut."""
+    then = rng.random()
+    if then < SECOND_TURN_SHARE and cast.questions:
+        end_ms = _second_turn(materials, cast, scene, picture, end_ms, rng)
+    elif SECOND_TURN_SHARE <= then < SECOND_TURN_SHARE + SIDE_TALK_SHARE and cast.side_talks:
+        end_ms = _side_talk(materials, cast, scene, end_ms, rng)
+    scene.cut(int((end_ms + rng.uniform(*TAIL_MS)) // FRAME_MS) + 1)
 
 
 def play_turn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Int
 
 from omni_jax.input_pipeline.corpus import Picture, Span, SpeechClip
 from omni_jax.input_pipeline.decode import decode_audio, decode_picture
@@ -62,3 +63,17 @@ def picture_of(materials: Materials, record: Record) -> Picture:
 
 def maybe_picture_of(materials: Materials, record: Record) -> Picture | None:
     return None if record.picture is None else picture_of(materials, record)
+
+
+def codes_of(materials: Materials, record: Record) -> Int[np.ndarray, "F Q"]:
+    """The record's own speech. Raises BadRecord where it is of another codec."""
+    model = materials.config.model
+    if record.codes is None:
+        raise BadRecord(Cause.SCHEMA, "it has no speech codes")
+    if record.codes.shape[1] != model.num_codebooks or record.codes.max() >= model.codebook_size:
+        raise BadRecord(
+            Cause.SCHEMA,
+            f"its codes are {record.codes.shape[1]} a frame, up to {record.codes.max()}: the model has "
+            f"{model.num_codebooks} of {model.codebook_size}, encode the corpus with this codec",
+        )
+    return record.codes

@@ -7,14 +7,15 @@ the stream stays a pure function of the seed and the sources.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.materials import Materials, TaskSource
-from omni_jax.input_pipeline.own_media import clip_of, maybe_picture_of, picture_of
+from omni_jax.input_pipeline.own_dialogue import NEEDS, dialogue_maker
+from omni_jax.input_pipeline.own_media import clip_of, codes_of, maybe_picture_of, picture_of
 from omni_jax.input_pipeline.packing import Budget
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
 from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY
@@ -40,13 +41,13 @@ class Recipe(NamedTuple):
     """What a record must have, all of one of `needs`; and what not, because another task makes more of it."""
 
     needs: tuple[tuple[str, ...], ...]
-    make: Make
+    make: Make | None  # of dialogues by `own_dialogue`
     without: tuple[str, ...] = ()
 
 
 def own_source(materials: Materials, task: Task) -> TaskSource:
     """The examples of one task over all of `data.sources`. Raises UserError where no source has what it needs."""
-    own, recipe = materials.own, _recipe(task)
+    own, recipe = materials.own, RECIPES[task]
     needs = [frozenset(fields) for fields in recipe.needs]
     keys = own.keys(needs, frozenset(recipe.without), materials.split)
     if task is Task.TEXT and not len(keys):  # where nothing is text alone, what belongs to speech and pictures
@@ -63,23 +64,15 @@ def own_source(materials: Materials, task: Task) -> TaskSource:
             f"with --config.data.tasks.{task.name.lower()}=0, or add a source that has them"
         )
     budget = Budget.from_config(materials.config)
+    make_of = dialogue_maker(materials) if task is Task.DIALOGUE else partial(recipe.make, materials)
 
     def make(record: Record, rng: np.random.Generator) -> Example | tuple[Example, ...]:
-        made = recipe.make(materials, record, rng)
+        made = make_of(record, rng)
         for example in made if isinstance(made, tuple) else (made,):
             check_room(example, budget)
         return made
 
     return TaskSource(len(keys), lambda key, rng: own.usable(keys, key, rng, make))
-
-
-def _recipe(task: Task) -> Recipe:
-    if task not in RECIPES:
-        raise UserError(
-            f"task {task.name.lower()} cannot be made from data.sources: dialogues are simulated from a corpus with "
-            "roles and replies (data/picture_book/README.md): set data.corpus to one, and leave data.sources empty"
-        )
-    return RECIPES[task]
 
 
 def check_room(example: Example, budget: Budget) -> None:
@@ -113,13 +106,13 @@ def _frame_asr(materials: Materials, record: Record, rng: np.random.Generator) -
 
 def _tts(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
     pieces = materials.tokenizer.encode(_one_text(record, rng))
-    return tts_example(pieces, _codes(materials, record), materials.config.model.acoustic_delay)
+    return tts_example(pieces, codes_of(materials, record), materials.config.model.acoustic_delay)
 
 
 def _frame_tts(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
     if not record.words:
         raise BadRecord(Cause.SCHEMA, "it has no times of words")
-    codes, silence = _codes(materials, record), materials.speech_codes.silence
+    codes, silence = codes_of(materials, record), materials.speech_codes.silence
     if end_frame(record.words) > len(codes):
         raise BadRecord(Cause.SCHEMA, f"its words end in frame {end_frame(record.words)}, its codes in {len(codes)}")
     delay = draw_tts_delay(rng)
@@ -178,19 +171,6 @@ def _reply(record: Record) -> str:
     return record.reply
 
 
-def _codes(materials: Materials, record: Record) -> Int[np.ndarray, "F Q"]:
-    model = materials.config.model
-    if record.codes is None:
-        raise BadRecord(Cause.SCHEMA, "it has no speech codes")
-    if record.codes.shape[1] != model.num_codebooks or record.codes.max() >= model.codebook_size:
-        raise BadRecord(
-            Cause.SCHEMA,
-            f"its codes are {record.codes.shape[1]} a frame, up to {record.codes.max()}: the model has "
-            f"{model.num_codebooks} of {model.codebook_size}, encode the corpus with this codec",
-        )
-    return record.codes
-
-
 RECIPES = {
     Task.TEXT: Recipe((("text",),), _text, without=("audio", "picture")),
     Task.ASR: Recipe((("audio", "text"),), _asr),
@@ -203,4 +183,5 @@ RECIPES = {
     Task.SEE: Recipe((("picture", "label"),), _see),
     Task.SPOKEN_QA: Recipe((("audio", "reply"),), _spoken_qa),
     Task.WRITTEN_QA: Recipe((("text", "reply"), ("turns",)), _written_qa),
+    Task.DIALOGUE: Recipe(NEEDS, None),
 }

@@ -13,7 +13,7 @@ from omni_jax.input_pipeline.speech_tasks import (
 )
 from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
 from omni_jax.model_config import AudioEncoderConfig, VisionEncoderConfig
-from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
+from omni_jax.types import FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
 
 Q = 3
 WORDS = [Span("it", 0, 150), Span("is", 200, 390), Span("dog", 400, 780)]

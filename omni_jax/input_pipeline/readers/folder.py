@@ -2,7 +2,8 @@
 
     {"file_name": "audio/0001.flac", "text": "what is said"}
     {"picture": "pictures/dog.png", "text": "a dog", "label": "dog"}
-    {"audio": "audio/ask.wav", "text": "how are you", "reply": "very well"}
+    {"audio": "audio/ask.wav", "text": "how are you", "reply": "very well", "reply_audio": "audio/well.wav"}
+    {"audio": "audio/stop.wav", "text": "stop please", "kind": "stop"}
     {"turns": [{"role": "user", "text": "hello"}, {"role": "assistant", "text": "good morning"}]}
 
 Without `metadata.jsonl`, NAME.txt beside NAME.wav (or a picture) is its text.
@@ -82,7 +83,7 @@ class FolderReader:
         """Paths of audio and pictures replaced by what is in the files, also inside turns."""
         loaded = dict(fields)
         for name, value in fields.items():
-            media = name == TEXT_FILE or field_names([name], self._rename) & {"audio", "picture"}
+            media = name == TEXT_FILE or field_names([name], self._rename) & {"audio", "picture", "reply_audio"}
             if media and isinstance(value, str):
                 loaded[name] = self._file(value)
             elif name == "turns" and isinstance(value, list):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -34,8 +34,14 @@ NAMES = {
     "words": ("words",),
     "codes": ("codes",),
     "turns": ("turns", "messages", "conversations"),
+    "kind": ("kind",),
+    "reply_audio": ("reply_audio", "answer_audio", "response_audio"),
+    "reply_words": ("reply_words",),
+    "reply_codes": ("reply_codes",),
 }
+REPLY = "reply_"  # a reply's own fields have the names of a record's, after this
 ALIASES = {alias: name for name, aliases in NAMES.items() for alias in aliases}
+RANKS = {alias: rank for aliases in NAMES.values() for rank, alias in enumerate(aliases)}
 ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's
 
 
@@ -84,6 +90,9 @@ class Record:
     words: tuple[Span, ...] = ()
     codes: Int[np.ndarray, "F Q"] | None = None  # not yet delayed
     turns: tuple[Record, ...] = ()
+    kind: str = ""  # stop | backchannel | side_talk: said while the assistant speaks
+    fades: Mapping[int, Int[np.ndarray, "F Q"]] = field(default_factory=dict)  # frame -> codes if it breaks off there
+    spoken_reply: Record | None = None  # how `reply` sounds
 
 
 class Lost(NamedTuple):
@@ -132,29 +141,39 @@ def record_of(key: str, fields: Mapping[str, Any], rename: Mapping[str, str]) ->
       BadRecord: a value of another type than its name promises, text that is no UTF-8, nothing that can be used.
     """
 
-    def value(name: str) -> Any:
-        names = (rename[name],) if name in rename else NAMES[name]
-        return next((fields[alias] for alias in names if fields.get(alias) is not None), None)
-
-    texts = tuple(text for text in (_text(name, key) for name in _listed(value("text"))) if text)
-    reply, label, role = (
-        next((_text(item, key) for item in _listed(value(n))), "") for n in ("reply", "label", "role")
+    found = _by_meaning(fields, rename)
+    texts = tuple(text for text in (_text(name, key) for name in _listed(found.get("text"))) if text)
+    reply, label, role, kind = (
+        next((_text(item, key) for item in _listed(found.get(n))), "") for n in ("reply", "label", "role", "kind")
     )
     record = Record(
         key=key,
         texts=texts,
-        audio=_media(value("audio"), "audio"),
-        picture=_media(value("picture"), "picture"),
+        audio=_media(found.get("audio"), "audio"),
+        picture=_media(found.get("picture"), "picture"),
         reply=reply,
         label=label,
         role=ROLES.get(role, role),
-        words=_words(value("words"), fields),
-        codes=_codes(value("codes"), fields),
-        turns=_turns(key, value("turns"), rename),
+        words=_words(found.get("words"), fields),
+        codes=_codes(found.get("codes"), fields),
+        turns=_turns(key, found.get("turns"), rename),
+        kind=kind,
+        fades=_fades(fields),
+        spoken_reply=_spoken_reply(key, found, fields),
     )
     if not (texts or record.audio is not None or record.picture is not None or record.turns):
         raise BadRecord(Cause.SCHEMA, f"none of text, audio, picture or turns in its fields {sorted(fields)[:12]}")
     return record
+
+
+def _by_meaning(fields: Mapping[str, Any], rename: Mapping[str, str]) -> dict[str, Any]:
+    """Our name -> value, of the best alias that has one."""
+    names: dict[str, str] = {}
+    for name, value in fields.items():
+        ours = ALIASES.get(name)
+        if ours is not None and value is not None and (ours not in names or RANKS[name] < RANKS[names[ours]]):
+            names[ours] = name
+    return {ours: fields.get(theirs) for ours, theirs in (names | rename).items()}
 
 
 def _listed(value: Any) -> list:
@@ -222,6 +241,40 @@ def _codes(value: Any, fields: Mapping[str, Any]) -> Int[np.ndarray, "F Q"] | No
     if codes.ndim != 2 or not codes.size or codes.min() < 0:
         raise BadRecord(Cause.SCHEMA, f"its codes have shape {codes.shape}: want frames x codebooks, none below 0")
     return codes
+
+
+def _fades(fields: Mapping[str, Any]) -> dict[int, Int[np.ndarray, "F Q"]]:
+    """From frames in which speech may break off, `fade_frames`, and the codes from each on, all in one flat list."""
+    frames = fields.get("fade_frames")
+    if not frames:
+        return {}
+    try:
+        width = fields["num_codebooks"]
+        width = int(width[0] if isinstance(width, list) else width)
+        tails = np.asarray(fields["fade_codes"], np.int32).reshape(len(frames), -1, width)
+        stops = [int(frame) for frame in frames]
+    except (TypeError, ValueError, OverflowError, IndexError, KeyError) as error:
+        raise BadRecord(Cause.SCHEMA, f"its fade_codes are not frames of codebooks ({error})") from None
+    if not tails.size or tails.min() < 0 or min(stops) < 0:
+        raise BadRecord(Cause.SCHEMA, f"its fade_codes have shape {tails.shape}: want frames x codebooks, none below 0")
+    return dict(zip(stops, tails, strict=True))
+
+
+def _spoken_reply(key: str, found: Mapping[str, Any], fields: Mapping[str, Any]) -> Record | None:
+    """The reply's audio, words and codes, in fields of a record's names after REPLY."""
+    if not any(found.get(REPLY + name) is not None for name in ("audio", "words", "codes")):
+        return None
+    own = {name.removeprefix(REPLY): value for name, value in fields.items() if name.startswith(REPLY)}
+    reply = next((_text(item, key) for item in _listed(found.get("reply"))), "")
+    return Record(
+        key=f"{key}#reply",
+        texts=(reply,) if reply else (),
+        audio=_media(found.get("reply_audio"), "reply"),
+        role="assistant",
+        words=_words(found.get("reply_words"), own),
+        codes=_codes(found.get("reply_codes"), own),
+        fades=_fades(own),
+    )
 
 
 def _turns(key: str, value: Any, rename: Mapping[str, str]) -> tuple[Record, ...]:
