@@ -13,6 +13,8 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 SPEECH_LEVEL_DBFS = -26.0  # of active speech, before a random gain
 NOISE_SAMPLES = 30 * LISTEN_SAMPLE_RATE_HZ
 TELEPHONE_BAND_HZ = (300.0, 3400.0)
+MU = 255.0
+DIRECT_SAMPLES = 40  # 2.5 ms before the first reflection
 VOCAL_TRACT_RANGE = (0.9, 1.12)
 MEL_TILT = 0.125  # log-mel units of 40 dB
 
@@ -66,6 +68,28 @@ def telephone(wav: Wav) -> Wav:
     hz = np.fft.rfftfreq(len(wav), 1.0 / LISTEN_SAMPLE_RATE_HZ)
     spectrum[(hz < TELEPHONE_BAND_HZ[0]) | (hz > TELEPHONE_BAND_HZ[1])] = 0.0
     return np.fft.irfft(spectrum, len(wav)).astype(np.float32)
+
+
+def mu_law(wav: Wav) -> Wav:
+    """As it comes out of a telephone network's codec: eight bits a sample, finer where it is quiet (ITU-T G.711)."""
+    companded = np.sign(wav) * np.log1p(MU * np.abs(wav)) / np.log1p(MU)
+    steps = np.round(np.clip(companded, -1.0, 1.0) * 127.0) / 127.0
+    return (np.sign(steps) * np.expm1(np.abs(steps) * np.log1p(MU)) / MU).astype(np.float32)
+
+
+def reverberate(rng: np.random.Generator, wav: Wav, seconds: float) -> Wav:
+    """In a room in which sound takes `seconds` to fall by 60 dB: the direct sound, then decaying noise, whose energy is
+    up to that of the direct sound. Of the same length; the direct sound stays where it was.
+    """
+    count = int(seconds * LISTEN_SAMPLE_RATE_HZ)
+    decay = 10.0 ** (-3.0 * np.arange(count, dtype=np.float32) / count)
+    room = steady_noise(rng, count) * decay
+    room *= np.float32(rng.uniform(0.2, 1.0) / np.sqrt(np.sum(np.square(room)) + 1e-12))
+    room[:DIRECT_SAMPLES] = 0.0
+    room[0] = 1.0
+    size = 1 << int(len(wav) + count - 1).bit_length()
+    heard = np.fft.irfft(np.fft.rfft(wav, size) * np.fft.rfft(room, size), size)[: len(wav)]
+    return (heard / max(1.0, float(np.abs(heard).max()))).astype(np.float32)
 
 
 def echo(rng: np.random.Generator, own_wav: Wav) -> Wav:

@@ -15,8 +15,21 @@ NOISY_SHARE = 0.45
 BABBLE_SHARE = 0.33
 TELEPHONE_SHARE = 0.08
 DIGITAL_SILENCE_SHARE = 0.1
+REVERBERANT_SHARE = 0.1
+REVERBERATION_S = (0.15, 0.6)
+NETWORK_SHARE = 0.04
 QUIET_ROOM_DBFS = -62.0
 ROOM_DB = (-20.0, 4.0)  # against a quiet room
+
+
+def vary_recording(rng: np.random.Generator, wav: Wav) -> Wav:
+    """Sometimes in a room with reverberation, sometimes over a telephone network. Fills pauses: not for turn-taking."""
+    kind = rng.random()
+    if kind < REVERBERANT_SHARE:
+        return augment.reverberate(rng, wav, rng.uniform(*REVERBERATION_S))
+    if kind > 1.0 - NETWORK_SHARE:
+        return augment.mu_law(augment.telephone(wav))
+    return wav
 
 
 def background(rng: np.random.Generator, num_samples: int, talkers: list[Wav]) -> Wav:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from omni_jax.input_pipeline.corpus import Picture, Span, SpeechClip
 from omni_jax.input_pipeline.decode import decode_audio, decode_picture
 from omni_jax.input_pipeline.materials import Materials
+from omni_jax.input_pipeline.noise import vary_recording
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
 from omni_jax.input_pipeline.speech_sources import speech_room_ms
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
@@ -18,12 +19,14 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 def clip_of(
     materials: Materials, record: Record, text: str, rng: np.random.Generator, whole: bool = False
 ) -> SpeechClip:
-    """The record's audio at 16 kHz with its transcript. Speech that is too long for a row is cut between timed words,
-    unless it must stay `whole`.
+    """The record's audio at 16 kHz with its transcript. Unless it must stay `whole`, speech that is too long for a row
+    is cut between timed words, and in training its room and line vary.
 
     Raises BadRecord.
     """
     wav = decode_audio(record.audio, LISTEN_SAMPLE_RATE_HZ)
+    if materials.augmented and not whole:
+        wav = vary_recording(rng, wav)
     samples = np.clip(np.round(wav * 32767.0), -32768, 32767).astype(np.int16)
     clip = SpeechClip(
         id=record.key, role=record.role or "user", kind="", voice="", text=text, reply=record.reply, template="",

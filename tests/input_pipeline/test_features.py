@@ -81,6 +81,28 @@ def test_another_vocal_tract_moves_a_band_along_frequency_and_keeps_time():
     )
 
 
+def test_a_room_adds_a_decaying_tail_and_moves_nothing():
+    click = np.zeros(16_000, np.float32)
+    click[4_000] = 0.5
+    heard = augment.reverberate(np.random.default_rng(0), click, seconds=0.4)
+    assert heard.shape == click.shape and np.argmax(np.abs(heard)) == 4_000
+    assert np.abs(heard[:4_000]).max() < 1e-6  # nothing before it
+    energy = np.square(heard[4_001:]).reshape(-1)[: 11 * 1_000].reshape(11, -1).mean(-1)
+    decay_db = 10.0 * np.log10(energy[5] / energy[0])
+    assert -54.0 < decay_db < -40.0  # 60 dB in 6,400 samples, so 47 dB in 5,000
+    assert energy[-1] < 1e-4 * energy[0]
+
+
+def test_a_telephone_network_keeps_eight_bits_and_quiet_sounds():
+    loud, quiet = 0.8 * np.sin(np.arange(8_000) / 5), 0.01 * np.sin(np.arange(8_000) / 5)
+    for wav in (loud.astype(np.float32), quiet.astype(np.float32)):
+        heard = augment.mu_law(wav)
+        assert len(np.unique(heard)) <= 255
+        noise_db = 10.0 * np.log10(np.mean(np.square(heard - wav)) / np.mean(np.square(wav)))
+        assert noise_db < -30.0  # G.711 has 33 to 38 dB at any level
+    assert set(np.unique(augment.mu_law(np.array([0.0, 1.0, -1.0], np.float32)))) == {0.0, 1.0, -1.0}
+
+
 def test_recognition_puts_audio_before_text():
     f = asr_example(np.zeros((16, 80), np.float32), [40, 41], (1, 2), Q).fields
     np.testing.assert_array_equal(f["text"], [Control.AUDIO, -1, -1, Control.ASR, 40, 41, Control.EOS])
