@@ -13,6 +13,7 @@ from jaxtyping import Float
 from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline.chat_template import ChatTemplate, load_chat_template
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.corpus import SPLITS, Picture, Source, SpeechClip, load_pictures, load_speech, load_text
 from omni_jax.input_pipeline.phones import phone_inventory
@@ -74,6 +75,11 @@ class Materials:
     def own(self) -> OwnSources:
         """What `data.sources` names."""
         return own_sources(self.config, self.source)
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate | None:
+        """How a published model has its chats; None for a vocabulary of this project's."""
+        return load_chat_template(self.config.data.tokenizer) if self.tokenizer.published else None
 
     def pictures(self) -> tuple[Picture, ...]:
         return load_pictures(self.source, self.split)

@@ -149,6 +149,8 @@ def _written_qa(materials: Materials, record: Record, rng: np.random.Generator) 
     if not record.turns:
         picture = maybe_picture_of(materials, record)
         return written_qa_example(materials, _one_text(record, rng), picture, _reply(record), rng)
+    if materials.chat_template is not None:
+        return _templated_chat(materials, record, rng)
     layout = Layout(Task.WRITTEN_QA, materials.config.model.num_codebooks).text([Control.DIALOGUE])
     for turn in record.turns:
         pieces = materials.tokenizer.encode(_one_text(turn, rng))
@@ -156,6 +158,21 @@ def _written_qa(materials: Materials, record: Record, rng: np.random.Generator) 
             layout.text([Control.ANSWER]).text([*pieces, Control.EOS], 1.0)
         else:
             layout.text(pieces)
+    return layout.finish()
+
+
+def _templated_chat(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
+    """A chat in the words of the published model's template, without control tokens."""
+    messages = [{"role": turn.role or "user", "content": _one_text(turn, rng)} for turn in record.turns]
+    try:
+        parts = materials.chat_template.parts(messages)
+    except UserError as error:
+        raise BadRecord(Cause.SCHEMA, str(error)) from None
+    if not parts:
+        raise BadRecord(Cause.EMPTY, "none of its turns is the assistant's")
+    layout = Layout(Task.WRITTEN_QA, materials.config.model.num_codebooks)
+    for text, is_answer in parts:
+        layout.text(materials.tokenizer.encode_marked(text), float(is_answer))
     return layout.finish()
 
 

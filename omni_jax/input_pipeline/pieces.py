@@ -79,6 +79,10 @@ class HubPieces:
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(self._lead + text, add_special_tokens=False).ids
 
+    def encode_marked(self, text: str) -> list[int]:
+        """As it stands; special tokens that are written out become themselves."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
     def piece_bytes(self, piece: int) -> bytes:
         if piece in self._added:
             return self._added[piece]

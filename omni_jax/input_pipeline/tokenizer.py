@@ -37,6 +37,10 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         return [piece for word in text.split() for piece in self.encode_word(word)]
 
+    def encode_marked(self, text: str) -> list[int]:
+        """A rendered chat, with the special tokens that it names. Only of a tokenizer.json."""
+        return [piece + self._offset for piece in self._pieces.encode_marked(text)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the pieces, without the space before the first; control tokens are left out."""
         return b"".join(self._bytes(int(i)) for i in ids if i >= NUM_CONTROL).decode(errors="replace").removeprefix(" ")
