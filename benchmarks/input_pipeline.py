@@ -20,6 +20,7 @@ from omni_jax.config import Config
 from omni_jax.input_pipeline.codes import CodeCache, build_code_cache
 from omni_jax.input_pipeline.corpus import Source, load_speech
 from omni_jax.input_pipeline.loader import make_loader
+from omni_jax.input_pipeline.shards import truncated_share
 from omni_jax.input_pipeline.tokenizer import Tokenizer
 from omni_jax.planning.model_flops import model_flops
 from omni_jax.train import resolve
@@ -37,8 +38,8 @@ def main() -> None:
     parser.add_argument("--data", default="", help="changes of the data group, as rows_per_pool=8,audio_slots=512")
     flags = parser.parse_args()
     print("| stage | " + " | ".join(f"{name} %" for name in COLUMNS) + " | padded FLOPs % | examples/batch | ", end="")
-    print("real positions/s | CPU ms/batch | CPU us/position | first batch s | state bytes |")
-    print("|" + "---|" * (len(COLUMNS) + 8))
+    print("truncated % | real positions/s | CPU ms/batch | CPU us/position | first batch s | state bytes |")
+    print("|" + "---|" * (len(COLUMNS) + 9))
     for stage in flags.stages.split(","):
         settings = STAGES[stage].get_config(flags.size)
         for change in filter(None, flags.data.split(",")):
@@ -65,18 +66,19 @@ def measure(config: Config, batches: int) -> list[str]:
         examples += int(batch.timeline.segment_ids.max(1).sum())
         real += np.count_nonzero(batch.timeline.segment_ids)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    state_bytes = len(repr(loader.get_state()))
+    state = loader.get_state()
     loader.close()
     mean = np.mean(fills, axis=0)
     values = [100 * share for share in mean] + [100 * padded_flops(config, mean)]
     return [
         *(f"{value:.1f}" for value in values),
         f"{examples / batches:.0f}",
+        f"{100 * truncated_share(state):.3f}",
         f"{real / wall:.0f}",
         f"{1000 * cpu / batches:.0f}",
         f"{1e6 * cpu / real:.1f}",
         f"{first:.2f}",
-        f"{state_bytes}",
+        f"{len(repr(state))}",
     ]
 
 

@@ -17,7 +17,7 @@ from configs.sizes import omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {"text": 0.2, "asr": 0.4, "caption": 0.4, "hear": 0.0, "see": 0.0, "frame_asr": 0.0, "picture_qa": 0.0}
-TASKS |= {"spoken_qa": 0.0, "written_qa": 0.0, "tts": 0.0, "frame_tts": 0.0}
+TASKS |= {"spoken_qa": 0.0, "written_qa": 0.0, "tts": 0.0, "frame_tts": 0.0, "dialogue": 0.0}
 
 
 def get_config(size: str = "tiny") -> ConfigDict:

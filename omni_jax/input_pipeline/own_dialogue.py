@@ -6,7 +6,6 @@ What comes between is said by records with a `kind`: stop, backchannel, side_tal
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,27 +28,21 @@ KINDS = ("stop", "backchannel", "side_talk")
 MOST_CLIPS = 2_000  # that come between; they stay in memory
 
 
-def dialogue_maker(materials: Materials) -> Callable[[Record, np.random.Generator], Example]:
-    """Makes a dialogue of a record; reads at once what can come between. Raises BadRecord when called."""
-    cast = Cast({}, {}, {}, {}, **_between(materials))
-
-    def make(record: Record, rng: np.random.Generator) -> Example:
-        reply = record.spoken_reply
-        codes = _codes_of_reply(materials, reply)
-        scene = Scene(_most_frames(materials), codes.silence)
-        playing = replace(materials, codes=codes)
-        text = record.texts[0] if record.texts else ""
-        turn = Turn(clip_of(materials, record, text, rng, whole=True), _reply_clip(reply))
-        over_ms = play_turn(playing, cast, scene, turn, round(rng.uniform(*LEAD_MS)), rng, pauses=True)
-        if over_ms is None:
-            raise BadRecord(
-                Cause.TOO_LONG,
-                f"it does not fit {scene.num_frames} frames: raise data.row_positions and data.audio_slots",
-            )
-        end_scene(materials, cast, scene, over_ms, rng)
-        return heard_scene(materials, scene, maybe_picture_of(materials, record), [], rng)
-
-    return make
+def own_dialogue_example(materials: Materials, cast: Cast, record: Record, rng: np.random.Generator) -> Example:
+    """Maybe a picture, DIALOGUE, then the frames of a turn. `cast` has what can come between. Raises BadRecord."""
+    reply = record.spoken_reply
+    codes = _codes_of_reply(materials, reply)
+    scene = Scene(_most_frames(materials), codes.silence)
+    text = record.texts[0] if record.texts else ""
+    turn = Turn(clip_of(materials, record, text, rng, whole=True), _reply_clip(reply))
+    start_ms = round(rng.uniform(*LEAD_MS))
+    over_ms = play_turn(replace(materials, codes=codes), cast, scene, turn, start_ms, rng, pauses=True)
+    if over_ms is None:
+        raise BadRecord(
+            Cause.TOO_LONG, f"it does not fit {scene.num_frames} frames: raise data.row_positions and data.audio_slots"
+        )
+    end_scene(materials, cast, scene, over_ms, rng)
+    return heard_scene(materials, scene, maybe_picture_of(materials, record), [], rng)
 
 
 def _codes_of_reply(materials: Materials, reply: Record | None) -> CodeCache:
@@ -81,8 +74,8 @@ def _most_frames(materials: Materials) -> int:
     return min(data.row_positions - prefix_positions(materials), data.audio_slots * data.rows_per_pool)
 
 
-def _between(materials: Materials) -> dict[str, list[SpeechClip]]:
-    """Clips by field of `Cast`. A bad one is set aside as anywhere."""
+def cast_between(materials: Materials) -> Cast:
+    """Who has no turn and speaks all the same: every record of a `kind`. A bad one is set aside as anywhere."""
     own = materials.own
     keys = own.keys((frozenset({"audio", "kind"}),), frozenset(), materials.split)
     clips: dict[str, list[SpeechClip]] = {kind: [] for kind in KINDS}
@@ -99,4 +92,4 @@ def _between(materials: Materials) -> dict[str, list[SpeechClip]]:
             continue
         own.use(source)
         clips[record.kind].append(clip)
-    return {f"{kind}s": found for kind, found in clips.items()}
+    return Cast({}, {}, {}, {}, **{f"{kind}s": found for kind, found in clips.items()})

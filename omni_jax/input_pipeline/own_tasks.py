@@ -7,14 +7,15 @@ the stream stays a pure function of the seed and the sources.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from omni_jax.errors import UserError
+from omni_jax.input_pipeline.corpus import SpeechClip
 from omni_jax.input_pipeline.materials import Materials, TaskSource
-from omni_jax.input_pipeline.own_dialogue import NEEDS, dialogue_maker
+from omni_jax.input_pipeline.own_dialogue import NEEDS, cast_between, own_dialogue_example
 from omni_jax.input_pipeline.own_media import clip_of, codes_of, maybe_picture_of, picture_of
 from omni_jax.input_pipeline.packing import Budget
 from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
@@ -41,13 +42,13 @@ class Recipe(NamedTuple):
     """What a record must have, all of one of `needs`; and what not, because another task makes more of it."""
 
     needs: tuple[tuple[str, ...], ...]
-    make: Make | None  # of dialogues by `own_dialogue`
+    make: Make
     without: tuple[str, ...] = ()
 
 
 def own_source(materials: Materials, task: Task) -> TaskSource:
     """The examples of one task over all of `data.sources`. Raises UserError where no source has what it needs."""
-    own, recipe = materials.own, RECIPES[task]
+    own, recipe = materials.own, _recipe(materials, task)
     needs = [frozenset(fields) for fields in recipe.needs]
     keys = own.keys(needs, frozenset(recipe.without), materials.split)
     if task is Task.TEXT and not len(keys):  # where nothing is text alone, what belongs to speech and pictures
@@ -64,15 +65,21 @@ def own_source(materials: Materials, task: Task) -> TaskSource:
             f"with --config.data.tasks.{task.name.lower()}=0, or add a source that has them"
         )
     budget = Budget.from_config(materials.config)
-    make_of = dialogue_maker(materials) if task is Task.DIALOGUE else partial(recipe.make, materials)
 
     def make(record: Record, rng: np.random.Generator) -> Example | tuple[Example, ...]:
-        made = make_of(record, rng)
+        made = recipe.make(materials, record, rng)
         for example in made if isinstance(made, tuple) else (made,):
             check_room(example, budget)
         return made
 
     return TaskSource(len(keys), lambda key, rng: own.usable(keys, key, rng, make))
+
+
+def _recipe(materials: Materials, task: Task) -> Recipe:
+    if task is not Task.DIALOGUE:
+        return RECIPES[task]
+    cast = cast_between(materials)
+    return Recipe(NEEDS, lambda materials, record, rng: own_dialogue_example(materials, cast, record, rng))
 
 
 def check_room(example: Example, budget: Budget) -> None:
@@ -91,17 +98,28 @@ def _text(materials: Materials, record: Record, rng: np.random.Generator) -> tup
 
 
 def _asr(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
-    return asr_of(materials, clip_of(materials, record, _one_text(record, rng), rng), rng)
+    return _heard(asr_of, materials, record, rng)
 
 
 def _hear(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
-    return hear_of(materials, clip_of(materials, record, _one_text(record, rng), rng), rng)
+    return _heard(hear_of, materials, record, rng)
 
 
 def _frame_asr(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
     if not record.words:
         raise BadRecord(Cause.SCHEMA, "it has no times of words")
-    return frame_asr_of(materials, clip_of(materials, record, _one_text(record, rng), rng), rng)
+    return _heard(frame_asr_of, materials, record, rng)
+
+
+def _heard(
+    of: Callable[[Materials, SpeechClip, np.random.Generator], Example],
+    materials: Materials,
+    record: Record,
+    rng: np.random.Generator,
+) -> Example:
+    clip = clip_of(materials, record, _one_text(record, rng), rng)
+    example = of(materials, clip, rng)
+    return replace(example, is_cut=True) if len(clip.words) < len(record.words) else example
 
 
 def _tts(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
@@ -200,5 +218,4 @@ RECIPES = {
     Task.SEE: Recipe((("picture", "label"),), _see),
     Task.SPOKEN_QA: Recipe((("audio", "reply"),), _spoken_qa),
     Task.WRITTEN_QA: Recipe((("text", "reply"), ("turns",)), _written_qa),
-    Task.DIALOGUE: Recipe(NEEDS, None),
 }

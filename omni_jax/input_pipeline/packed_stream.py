@@ -60,6 +60,7 @@ class PackedIterator(grain.DatasetIterator):
         self._debts = Debts(dataset.mixture, dataset.costs, np.random.default_rng(dataset.seeds))
         self._waiting: list[Waiting] = []  # oldest first
         self._batches = 0
+        self._examples, self._truncated = 0, 0  # drawn so far, and those of which something is left out
 
     def __next__(self) -> Packed:
         packer = Packer(self._dataset.budget)
@@ -94,6 +95,8 @@ class PackedIterator(grain.DatasetIterator):
                 "holds: raise data.row_positions, data.audio_slots or data.patches"
             )
         self._debts.pay(task, example.num_positions, self._batches)
+        self._examples += 1
+        self._truncated += self._dataset.budget.truncates(example)
         return Waiting(task, place, example)
 
     def get_state(self) -> dict[str, Any]:
@@ -103,6 +106,8 @@ class PackedIterator(grain.DatasetIterator):
             "debts": self._debts.get_state(),
             "waiting": [[item.task.name, *item.place] for item in self._waiting],
             "batches": self._batches,
+            "examples": self._examples,
+            "truncated": self._truncated,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -123,3 +128,4 @@ class PackedIterator(grain.DatasetIterator):
         self._debts.set_state(state["debts"])
         self._waiting = [Waiting(Task[name], Place(*place)) for name, *place in state["waiting"]]
         self._batches = state["batches"]
+        self._examples, self._truncated = state.get("examples", 0), state.get("truncated", 0)  # older states have none

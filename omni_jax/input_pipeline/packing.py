@@ -69,6 +69,10 @@ class Budget:
             and len(example.patches) <= self.patches
         )
 
+    def truncates(self, example: Example) -> bool:
+        """Whether something of it is left out for want of room."""
+        return example.is_cut or len(example.labels) > self.labels or len(example.tags) > MAX_TAG_PIECES
+
 
 @dataclass
 class _Pool:

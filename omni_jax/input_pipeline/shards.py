@@ -33,6 +33,15 @@ def merged_state(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return states[0] | {"shards": dict(sorted(shards.items(), key=lambda item: int(item[0])))}
 
 
+def truncated_share(state: Any) -> float | None:
+    """The share of the examples so far of which something was left out; None where nothing counts them."""
+    shards = state["shards"].values() if isinstance(state, dict) and "shards" in state else ()
+    counted = [shard for shard in shards if isinstance(shard, dict) and shard.get("examples")]
+    if not counted:
+        return None
+    return sum(shard["truncated"] for shard in counted) / sum(shard["examples"] for shard in counted)
+
+
 class ShardedDataset(grain.IterDataset):
     """Makes batches of the parts of the shards that one process reads; `join` takes a list of them."""
 

@@ -63,6 +63,7 @@ class Example:
     phones: Int[Array, " A4"] | None = None  # at 50 Hz; None where there are no timings
     words: Int[Array, "A"] | None = None  # pieces by slot; None where there are no timings
     tags: tuple[int, ...] = ()  # pieces that name the picture
+    is_cut: bool = False  # a part of what it was made from, because a row does not hold more
 
     @cached_property
     def num_positions(self) -> int:

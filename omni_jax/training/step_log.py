@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from omni_jax.input_pipeline.shards import truncated_share
 from omni_jax.parallel.multihost import is_first
 from omni_jax.training.goodput import Goodput
 from omni_jax.training.metrics import MetricsWriter, read_metrics
@@ -66,6 +67,9 @@ class StepLog:
             self._show(step, None)
             return None
         values = {name: float(value) for name, value in jax.device_get(wanted).items()}
+        truncated = truncated_share(data_states[1])
+        if due and truncated is not None:  # of this process' own shards
+            values["fill/truncated"] = truncated
         bad = tuple(name for name, value in values.items() if not np.isfinite(value))
         loss = values.pop("loss")
         in_a_row = int(values.pop("bad_steps_in_a_row", 0))

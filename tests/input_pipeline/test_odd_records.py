@@ -1,15 +1,19 @@
 """Odd records: every task makes an example of them that fits a row, or says what is wrong with them."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
 
+from omni_jax.input_pipeline.cast import Cast
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.corpus import Span
 from omni_jax.input_pipeline.materials import load_materials
+from omni_jax.input_pipeline.own_dialogue import own_dialogue_example
+from omni_jax.input_pipeline.own_media import clip_of
 from omni_jax.input_pipeline.own_tasks import RECIPES, check_room
 from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.input_pipeline.readers.record import BadRecord, Record
@@ -82,3 +86,31 @@ def test_a_record_becomes_an_example_or_is_bad(config, split):
             assert np.isfinite(batch.media.mel).all() and batch.timeline.text.max() < config.model.vocab_size
             made[task] += 1
     assert min(made.values()) > 0
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_exchange_becomes_a_dialogue_or_is_bad(config, split):
+    codes = CodeCache("0" * 64, np.zeros(4, np.int32), {}, {})
+    materials = load_materials(with_data(config, sources={"odd": "folder:nowhere"}, patches=256), split, codes)
+    between = [clip_of(materials, Record("r", audio=audio), "stop", np.random.default_rng(0), True) for audio in AUDIO[1:]]
+    cast = Cast({}, {}, {}, {}, *([clip for clip in between if clip.duration_ms < 600] for _ in range(3)))
+    rng, made = np.random.default_rng(1), 0
+    for number in range(3 * ROUNDS):
+        record = odd_record(rng)
+        frames = rng.integers(0, 90, rng.integers(5))
+        reply = replace(
+            odd_record(rng),
+            audio=record.audio if rng.random() < 0.5 else None,
+            fades={int(frame): rng.integers(0, 64, (8, 4)) for frame in frames},
+        )
+        try:
+            example = own_dialogue_example(
+                materials, cast, replace(record, spoken_reply=reply), np.random.default_rng(number)
+            )
+            check_room(example, Budget.from_config(materials.config))
+        except BadRecord as error:
+            assert len(str(error)) > 8
+            continue
+        assert np.isfinite(example.mel).all() and example.fields["text"].max() < config.model.vocab_size
+        made += 1
+    assert made > 10

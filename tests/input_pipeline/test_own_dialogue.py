@@ -6,15 +6,16 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from input_pipeline.conftest import loudness_codes
-from input_pipeline.source_files import RATE_HZ, beep
-from input_pipeline.test_own_tasks import own_config
 
 from data import encode_codes
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.readers.address import open_reader
 from omni_jax.types import Control, Event, Modality
+
+from .conftest import loudness_codes
+from .source_files import RATE_HZ, beep
+from .test_own_tasks import own_config
 
 REPLY = "the red dog runs all day and the small cat sits by the big tree"
 EXCHANGES = 6
