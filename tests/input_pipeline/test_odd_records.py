@@ -92,7 +92,8 @@ def test_a_record_becomes_an_example_or_is_bad(config, split):
 def test_an_exchange_becomes_a_dialogue_or_is_bad(config, split):
     codes = CodeCache("0" * 64, np.zeros(4, np.int32), {}, {})
     materials = load_materials(with_data(config, sources={"odd": "folder:nowhere"}, patches=256), split, codes)
-    between = [clip_of(materials, Record("r", audio=audio), "stop", np.random.default_rng(0), True) for audio in AUDIO[1:]]
+    clips = [Record("r", audio=audio) for audio in AUDIO[1:]]
+    between = [clip_of(materials, clip, "stop", np.random.default_rng(0), True) for clip in clips]
     cast = Cast({}, {}, {}, {}, *([clip for clip in between if clip.duration_ms < 600] for _ in range(3)))
     rng, made = np.random.default_rng(1), 0
     for number in range(3 * ROUNDS):
