@@ -21,7 +21,7 @@ from omni_jax.input_pipeline.codes import CodeCache, build_code_cache
 from omni_jax.input_pipeline.corpus import Source, load_speech
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.shards import truncated_share
-from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
 from omni_jax.planning.model_flops import model_flops
 from omni_jax.train import resolve
 from omni_jax.types import FRAME_SPEECH_SAMPLES, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ, Batch
@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(config: Config, batches: int) -> list[str]:
     codes = stand_in_codes(config)
-    vocab_size = Tokenizer(config.data.tokenizer).vocab_size
+    vocab_size = Tokenizer(read_tokenizer(config.data.tokenizer)).vocab_size
     reading = dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
     load_speech(Source(config.data.corpus), "train", LISTEN_SAMPLE_RATE_HZ)
     began = time.perf_counter()

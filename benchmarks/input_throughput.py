@@ -31,7 +31,7 @@ from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.input_pipeline.own_tasks import own_source
 from omni_jax.input_pipeline.task_stream import task_dataset
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.input_pipeline.tokenizer import Tokenizer
+from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
 from omni_jax.train import resolve
 
 SOURCES = {"text": Task.TEXT, "speech": Task.ASR, "pictures": Task.SEE}
@@ -63,13 +63,15 @@ def main() -> None:
 
 
 def source_config(name: str) -> Config:
-    """The records of one kind alone, as a user's own source; the shapes of `own_data.py:tiny`."""
+    """The records of one kind alone, as a user's own source; the shapes of `own_data.py:tiny` as far as it needs them."""
     settings = own_data.get_config("tiny")
     with settings.unlocked():
         settings.data.sources = {name: f"array_record:{CORPUS / name}/1.0.0#train"}
         settings.data.tasks = {SOURCES[name].name.lower(): 1.0}
+        settings.data.audio_slots *= name == "speech"
+        settings.data.patches *= name == "pictures"
     config = resolve(settings)
-    vocab_size = Tokenizer(config.data.tokenizer).vocab_size
+    vocab_size = Tokenizer(read_tokenizer(config.data.tokenizer)).vocab_size
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
 
 

@@ -56,7 +56,7 @@ def _predict(materials: Materials, params: Any, examples: Sequence[Example]) -> 
         group = list(examples[first : first + budget.rows])
         packer = Packer(budget)
         packer.rows = [[example] for example in group] + [[]] * (budget.rows - len(group))
-        states = np.asarray(_most_likely(model, params, assemble(packer, np.random.default_rng(0))))
+        states = np.asarray(_most_likely(model, params, assemble(packer)))
         predicted += [row[: example.num_positions] for row, example in zip(states, group, strict=False)]
     return predicted
 

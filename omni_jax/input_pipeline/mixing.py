@@ -101,7 +101,7 @@ class Debts:
 
     def next(self, batch: int) -> Task:
         shares = self._mixture.at(batch)
-        return max((task for task in shares if shares[task] > 0), key=lambda task: (self._owed[task], -task))
+        return max((self._owed[task], -task, task) for task in shares if shares[task] > 0)[2]
 
     def pay(self, task: Task, num_positions: int, batch: int) -> None:
         cost = self._mixture.cost(num_positions)

@@ -70,9 +70,8 @@ class PackedIterator(grain.DatasetIterator):
         ]
         for row in range(packer.budget.rows):
             self._fill(packer, row)
-        rng = np.random.default_rng([*self._dataset.seeds, self._batches])
         self._batches += 1
-        return Packed(packer, rng)
+        return Packed(packer, [*self._dataset.seeds, self._batches - 1])
 
     def _fill(self, packer: Packer, row: int) -> None:
         """The best of what waits; where that leaves a gap, new examples until one closes it or too many wait."""

@@ -66,7 +66,7 @@ class Budget:
         return (
             example.num_positions <= self.positions
             and example.num_slots <= self.slots
-            and len(example.patches) <= self.patches
+            and example.num_patches <= self.patches
         )
 
     def truncates(self, example: Example) -> bool:
@@ -74,12 +74,19 @@ class Budget:
         return example.is_cut or len(example.labels) > self.labels or len(example.tags) > MAX_TAG_PIECES
 
 
-@dataclass
 class _Pool:
-    slots: int = 0
-    patches: int = 0
-    audio_segments: int = 0
-    picture_segments: int = 0
+    """What is left of a pool: slots and patches, none of them where its segments are used up."""
+
+    def __init__(self, budget: Budget):
+        self.audio_segments = self.picture_segments = budget.segments
+        self.slots = budget.slots if budget.segments else 0
+        self.patches = budget.patches if budget.segments else 0
+
+    def take(self, example: Example) -> None:
+        self.audio_segments -= example.num_slots > 0
+        self.picture_segments -= example.num_patches > 0
+        self.slots = self.slots - example.num_slots if self.audio_segments else 0
+        self.patches = self.patches - example.num_patches if self.picture_segments else 0
 
 
 class Packer:
@@ -89,37 +96,37 @@ class Packer:
         self.budget = budget
         self.rows: list[list[Example]] = [[] for _ in range(budget.rows)]
         self.free = [budget.positions] * budget.rows
-        self._pools = [_Pool() for _ in range(budget.num_pools)]
-
-    def fits(self, example: Example, row: int) -> bool:
-        budget, pool = self.budget, self._pools[row // self.budget.rows_per_pool]
-        return (
-            example.num_positions <= self.free[row]
-            and pool.slots + example.num_slots <= budget.slots
-            and pool.patches + len(example.patches) <= budget.patches
-            and pool.audio_segments + (example.num_slots > 0) <= budget.segments
-            and pool.picture_segments + (len(example.patches) > 0) <= budget.segments
-        )
+        self._pools = [_Pool(budget) for _ in range(budget.num_pools)]
 
     def add(self, example: Example, row: int) -> bool:
         """Whether there was room."""
-        if not self.fits(example, row):
-            return False
         pool = self._pools[row // self.budget.rows_per_pool]
+        if (
+            example.num_patches > pool.patches
+            or example.num_slots > pool.slots
+            or example.num_positions > self.free[row]
+        ):
+            return False
         self.rows[row].append(example)
         self.free[row] -= example.num_positions
-        pool.slots += example.num_slots
-        pool.patches += len(example.patches)
-        pool.audio_segments += example.num_slots > 0
-        pool.picture_segments += len(example.patches) > 0
+        pool.take(example)
         return True
 
     def fill(self, row: int, waiting: Sequence[Example]) -> set[int]:
         """Adds to a row what fills it best; returns which of `waiting` that was. The first one goes in if it can."""
+        pool = self._pools[row // self.budget.rows_per_pool]
         added = {0} if waiting and self.add(waiting[0], row) else set()
         while True:
-            room = [i for i, example in enumerate(waiting) if i not in added and self.fits(example, row)]
-            chosen = best_fill([waiting[i].num_positions for i in room], self.free[row])
+            positions, slots, patches = self.free[row], pool.slots, pool.patches
+            room = [
+                index
+                for index, example in enumerate(waiting)
+                if example.num_positions <= positions
+                and example.num_slots <= slots
+                and example.num_patches <= patches
+                and index not in added
+            ]
+            chosen = best_fill([waiting[i].num_positions for i in room], positions)
             # Each fits alone; those that exceed the pool's media together leave room for others.
             new = {room[i] for i in chosen if self.add(waiting[room[i]], row)}
             added |= new
@@ -142,15 +149,15 @@ def best_fill(sizes: Sequence[int], room: int) -> list[int]:
 
 
 class Packed(NamedTuple):
-    """The rows of one part of a batch; `rng` chooses the speech positions where there are too many."""
+    """The rows of one part of a batch; `seed` chooses the speech positions where there are too many."""
 
     packer: Packer
-    rng: np.random.Generator
+    seed: Sequence[int] = (0,)
 
 
-def assemble(packer: Packer, rng: np.random.Generator) -> Batch:
+def assemble(packer: Packer) -> Batch:
     """The numpy batch of what one packer holds."""
-    return assemble_parts([Packed(packer, rng)])
+    return assemble_parts([Packed(packer)])
 
 
 def assemble_parts(parts: Sequence[Packed]) -> Batch:
@@ -164,13 +171,12 @@ def assemble_parts(parts: Sequence[Packed]) -> Batch:
         filler = _PoolFiller(budget, media, pool)
         for row in range(pool * budget.rows_per_pool, (pool + 1) * budget.rows_per_pool):
             _write_row(rows[row], timeline, task, row, filler)
-    speech = np.split(timeline.codes_weight, len(parts))
-    speech_index = [
-        _speech_positions(row, budget.speech_positions, rng)
-        for weights, (_, rng) in zip(speech, parts, strict=True)
-        for row in weights
+        filler.clear_the_rest()
+    weights = np.split(timeline.codes_weight, len(parts))
+    speech = [
+        _speech_positions(part, budget.speech_positions, seed) for part, (_, seed) in zip(weights, parts, strict=True)
     ]
-    return Batch(timeline, media, np.stack(speech_index), task)
+    return Batch(timeline, media, np.concatenate(speech), task)
 
 
 def _write_row(examples: Sequence[Example], timeline: Timeline, task: np.ndarray, row: int, pool: _PoolFiller) -> None:
@@ -212,8 +218,8 @@ class _PoolFiller:
             if 0 < len(example.labels) <= self._budget.labels:
                 media.ctc_labels[pool, self._audio_segments - 1, : len(example.labels)] = example.labels
                 media.ctc_weight[pool, self._audio_segments - 1] = 1.0
-        if len(example.patches):
-            self._patches += len(example.patches)
+        if example.num_patches:
+            self._patches += example.num_patches
             self._picture_segments += 1
             tags = example.tags[:MAX_TAG_PIECES]
             media.tags[pool, self._picture_segments - 1, : len(tags)] = tags
@@ -222,15 +228,24 @@ class _PoolFiller:
             media.patch_segment_ids[pool, patch : self._patches] = self._picture_segments
         return slot, patch // PATCHES_PER_POOLED
 
+    def clear_the_rest(self) -> None:
+        """What no example has filled: sound and pixels alone, because clearing them costs as much as copying."""
+        self._media.mel[self._pool, self._slots * MEL_FRAMES_PER_SLOT :] = 0.0
+        self._media.patches[self._pool, self._patches :] = 0.0
 
-def _speech_positions(codes_weight: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Up to `count` positions of one row with code targets, drawn by their weight without replacement, in order."""
-    weight = codes_weight.max(-1)
-    positions = np.flatnonzero(weight)
-    if len(positions) > count:
-        keys = rng.random(len(positions)) ** (1.0 / weight[positions])
-        positions = np.sort(positions[np.argsort(-keys)[:count]])
-    return np.pad(positions, (0, count - len(positions)), constant_values=ABSENT).astype(np.int32)
+
+def _speech_positions(codes_weight: np.ndarray, count: int, seed: Sequence[int]) -> np.ndarray:
+    """Up to `count` positions a row with code targets, drawn by their weight without replacement, in order."""
+    chosen = np.full((len(codes_weight), count), ABSENT, np.int32)
+    rng = None  # making one takes as long as packing a row
+    for row, weight in enumerate(codes_weight.max(-1) if count else ()):
+        positions = np.flatnonzero(weight)
+        if len(positions) > count:
+            rng = rng or np.random.default_rng(seed)
+            keys = rng.random(len(positions)) ** (1.0 / weight[positions])
+            positions = np.sort(positions[np.argsort(-keys)[:count]])
+        chosen[row, : len(positions)] = positions
+    return chosen
 
 
 def _empty_timeline(budget: Budget) -> Timeline:
@@ -239,11 +254,12 @@ def _empty_timeline(budget: Budget) -> Timeline:
 
 
 def _empty_media(budget: Budget) -> Media:
+    """Nothing, but for sound and pixels, which hold what the memory did."""
     pools = budget.num_pools
     return Media(
-        mel=np.zeros((pools, budget.slots * MEL_FRAMES_PER_SLOT, budget.num_mels), np.float32),
+        mel=np.empty((pools, budget.slots * MEL_FRAMES_PER_SLOT, budget.num_mels), np.float32),
         mel_segment_ids=np.zeros((pools, budget.slots), np.int32),
-        patches=np.zeros((pools, budget.patches, budget.patch_values), np.float32),
+        patches=np.empty((pools, budget.patches, budget.patch_values), np.float32),
         patch_positions=np.zeros((pools, budget.patches, 2), np.int32),
         patch_segment_ids=np.zeros((pools, budget.patches), np.int32),
         ctc_labels=np.zeros((pools, budget.segments, budget.labels), np.int32),

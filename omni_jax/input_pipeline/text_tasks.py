@@ -28,7 +28,13 @@ def text_examples(pieces: Sequence[int], num_codebooks: int, max_positions: int)
     """
     ids = [Control.BOS, *pieces, Control.EOS]
     parts = [ids[start : start + max_positions] for start in range(0, len(ids) - 1, max_positions - 1)]
-    return tuple(Layout(Task.TEXT, num_codebooks).text(part[:1]).text(part[1:], 1.0).finish() for part in parts)
+    return tuple(Layout(Task.TEXT, num_codebooks).text(part, _all_but_the_first(len(part))).finish() for part in parts)
+
+
+def _all_but_the_first(count: int) -> Float[np.ndarray, " T"]:
+    weights = np.ones(count, np.float32)
+    weights[0] = 0.0
+    return weights
 
 
 def caption_example(patches: Patches, caption: Sequence[int], num_codebooks: int) -> Example:

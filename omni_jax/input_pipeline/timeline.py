@@ -39,12 +39,19 @@ NOTHING = {
 }
 
 
+NO_MEL = np.zeros((0, 0), np.float32)
+NO_PATCHES = (np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int32))
+
+
 def nothing(name: str, shape: tuple[int, ...], num_codebooks: int) -> Array:
     """A field of `Timeline` for positions of this shape that carry nothing of it."""
     extra = (num_codebooks,) if name.startswith("codes") else (3,) if name == "position_ids" else ()
     value = NOTHING[name]
     dtype = np.float32 if isinstance(value, float) else np.int32
-    return np.full(shape + extra, value, dtype) if value else np.zeros(shape + extra, dtype)
+    made = np.zeros(shape + extra, dtype)
+    if value:
+        made.fill(value)
+    return made
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,10 @@ class Example:
     @cached_property
     def num_slots(self) -> int:
         return len(self.mel) // MEL_FRAMES_PER_SLOT
+
+    @cached_property
+    def num_patches(self) -> int:
+        return len(self.patches)
 
 
 @dataclass(frozen=True)
@@ -106,11 +117,11 @@ class Layout:
         self._num_positions = 0
         self._mel: list[Array] = []
         self._num_slots = 0
-        self._patches = (np.zeros((0, 0), np.float32), np.zeros((0, 2), np.int32))
+        self._patches = NO_PATCHES
         self.time = 0
 
-    def text(self, ids: Sequence[int], weight: float = 0.0) -> Layout:
-        """Text alone, each token counting `weight` as a target."""
+    def text(self, ids: Sequence[int], weight: float | Sequence[float] = 0.0) -> Layout:
+        """Text alone, each token counting `weight`, or its own of several, as a target."""
         if len(ids):
             chunk = self._chunk(len(ids), Modality.TEXT)
             chunk |= {"text": ids, "text_weight": weight}
@@ -162,18 +173,18 @@ class Layout:
 
     def finish(self, labels: Sequence[int] = (), phones: Int[Array, " A4"] | None = None) -> Example:
         """Shifts the targets to the position before; the last position has none."""
-        fields: dict[str, Array] = {}
+        fields = {
+            name: nothing(name, (self._num_positions,), self._num_codebooks)
+            for name in {name: None for _, chunk in self._chunks for name in chunk}
+        }
         for part, chunk in self._chunks:
             for name, values in chunk.items():
-                if name not in fields:
-                    fields[name] = nothing(name, (self._num_positions,), self._num_codebooks)
                 fields[name][part] = values
         for name in ("text", "codes"):
             if name in fields:
                 fields[f"{name}_target"] = _shift_left(np.maximum(fields[name], 0))
                 fields[f"{name}_weight"] = _shift_left(fields[f"{name}_weight"])
-        mel = self._mel or [np.zeros((0, 0), np.float32)]
-        mel = mel[0] if len(mel) == 1 else np.concatenate(mel)
+        mel = NO_MEL if not self._mel else self._mel[0] if len(self._mel) == 1 else np.concatenate(self._mel)
         return Example(self._task, fields, mel, *self._patches, tuple(labels), phones)
 
     def _chunk(self, length: int, modality: Modality) -> dict[str, Any]:

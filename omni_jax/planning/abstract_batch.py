@@ -13,7 +13,7 @@ from omni_jax.types import Batch
 def abstract_batch(config: Config) -> Batch:
     """Shapes and dtypes of the stage's batches: a batch of one pool, with as many of them as the config asks for."""
     budget = Budget.from_config(config)
-    empty = assemble(Packer(budget.of_rows(budget.rows_per_pool)), np.random.default_rng(0))
+    empty = assemble(Packer(budget.of_rows(budget.rows_per_pool)))
 
     def whole(leaf: np.ndarray) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((leaf.shape[0] * budget.num_pools, *leaf.shape[1:]), leaf.dtype)

@@ -42,7 +42,7 @@ def prefix_batch(config: ModelConfig, pictures: Sequence[Picture | None]) -> Bat
     )
     packer = Packer(budget)
     packer.rows = [[_prefix(config, picture)] for picture in pictures]
-    return assemble(packer, np.random.default_rng(0))
+    return assemble(packer)
 
 
 def _prefix(config: ModelConfig, picture: Picture | None) -> Example:

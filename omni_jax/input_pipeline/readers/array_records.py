@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ class ExampleReader:
 
     def key(self, index: int) -> str:
         shard, record = self._place(index)
-        return f"{Path(shard).name}[{record}]"
+        return f"{os.path.basename(shard)}[{record}]"
 
     def _place(self, index: int) -> tuple[str, int]:
         """File, record of the file."""

@@ -143,9 +143,7 @@ def record_of(key: str, fields: Mapping[str, Any], rename: Mapping[str, str]) ->
 
     found = _by_meaning(fields, rename)
     texts = tuple(text for text in (_text(name, key) for name in _listed(found.get("text"))) if text)
-    reply, label, role, kind = (
-        next((_text(item, key) for item in _listed(found.get(n))), "") for n in ("reply", "label", "role", "kind")
-    )
+    reply, label, role, kind = (_first_text(found.get(name), key) for name in ("reply", "label", "role", "kind"))
     record = Record(
         key=key,
         texts=texts,
@@ -180,6 +178,10 @@ def _listed(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+
+
+def _first_text(value: Any, key: str) -> str:
+    return "" if value is None else next((_text(item, key) for item in _listed(value)), "")
 
 
 def _text(value: Any, key: str) -> str:
@@ -265,7 +267,7 @@ def _spoken_reply(key: str, found: Mapping[str, Any], fields: Mapping[str, Any])
     if not any(found.get(REPLY + name) is not None for name in ("audio", "words", "codes")):
         return None
     own = {name.removeprefix(REPLY): value for name, value in fields.items() if name.startswith(REPLY)}
-    reply = next((_text(item, key) for item in _listed(found.get("reply"))), "")
+    reply = _first_text(found.get("reply"), key)
     return Record(
         key=f"{key}#reply",
         texts=(reply,) if reply else (),
