@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def source_config(name: str) -> Config:
-    """The records of one kind alone, as a user's own source; the shapes of `own_data.py:tiny` as far as it needs them."""
+    """The records of one kind alone, as a user's own source; what it needs of the shapes of `own_data.py:tiny`."""
     settings = own_data.get_config("tiny")
     with settings.unlocked():
         settings.data.sources = {name: f"array_record:{CORPUS / name}/1.0.0#train"}
