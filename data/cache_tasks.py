@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rich.progress import track
 from data.example_files import OPTIONS, flac, serialise, shard_path, write_shard
 from omni_jax.errors import UserError, run_main
 from omni_jax.input_pipeline.decode import decode_audio
+from omni_jax.input_pipeline.readers.live_seqio import seqio_examples
 from omni_jax.input_pipeline.readers.record import BadRecord
 
 DESCRIPTION = "dataset.json"
@@ -87,49 +88,17 @@ def loose_path(args: argparse.Namespace, shard: int) -> Path:
 
 
 def examples(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The fields of our schema, out of the features that seqio hands over."""
+    """The fields of our schema. Raises UserError for an unknown name, or a mixture without an end."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import seqio
 
     from data import tasks  # noqa: F401  (registers the tasks)
 
-    names = {*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()}
-    if args.name not in names:
-        raise UserError(f"--name={args.name}: want one of {', '.join(sorted(names))}")
-    provider = seqio.get_mixture_or_task(args.name)
-    is_mixture = isinstance(provider, seqio.Mixture)
-    if is_mixture and not args.examples:
+    if args.name in seqio.MixtureRegistry.names() and not args.examples:
         raise UserError(f"{args.name} is a mixture, which has no end: give --examples=N")
-    more = {"copy_pretokenized": True, "num_epochs": None} if is_mixture else {"num_epochs": 1}
-    dataset = provider.get_dataset(None, args.split, shuffle=is_mixture, seed=args.seed, **more)
-    dataset = dataset.take(args.examples) if args.examples else dataset
-    vocabularies = {name: feature.vocabulary for name, feature in provider.output_features.items()}
-    for element in dataset.as_numpy_iterator():
-        yield own_fields(element, vocabularies)
-
-
-def own_fields(element: Mapping[str, np.ndarray], vocabularies: Mapping[str, Any]) -> dict[str, Any]:
-    """T5's inputs and targets as text and reply; with one of them alone, it is the text."""
-    inputs, targets = (_text(element, name, vocabularies) for name in ("inputs", "targets"))
-    text, reply = (inputs, targets) if inputs and targets else (inputs or targets, "")
-    fields: dict[str, Any] = {"text": [line for line in text.split("\n") if line], "reply": reply}
-    picture, audio = (bytes(element.get(name, b"")) for name in ("picture", "audio"))
-    if picture:
-        fields["picture"] = picture
-    else:
-        fields["text"] = text
-    if audio:
-        fields["audio"] = _compressed(audio)
-    return fields
-
-
-def _text(element: Mapping[str, np.ndarray], name: str, vocabularies: Mapping[str, Any]) -> str:
-    """The text before it was tokenised, where the task has kept it."""
-    kept = element.get(f"{name}_pretokenized")
-    if kept is not None:
-        return (kept if isinstance(kept, bytes) else kept.item()).decode("utf-8")
-    tokens = element.get(name)
-    return "" if tokens is None else vocabularies[name].decode([int(token) for token in tokens])
+    limit = args.examples or -1  # TensorFlow's word for all of them
+    for fields in seqio_examples(args.name, args.split, limit, args.seed):
+        yield fields | {"audio": _compressed(fields["audio"])} if "audio" in fields else fields
 
 
 def _compressed(audio: bytes) -> bytes:

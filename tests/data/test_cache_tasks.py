@@ -48,6 +48,22 @@ def test_a_mixture_needs_an_end(tmp_path):
     assert len(reader) == 60 and len(kinds) == 3
 
 
+def test_a_live_mixture_is_a_source_that_says_what_it_cannot_do(monkeypatch, capsys):
+    from data import tasks  # noqa: F401
+    from omni_jax.input_pipeline.readers import live_seqio
+
+    monkeypatch.setattr(live_seqio, "MOST_EXAMPLES", 60)
+    reader = open_reader("x", "seqio:book")
+    assert "60 examples are read live, so this run does not resume exactly" in capsys.readouterr().err
+    kinds = reader.kinds()
+    assert set(kinds) == {frozenset({"text"}), frozenset({"text", "audio"}), frozenset({"text", "picture"})}
+    assert sum(map(len, kinds.values())) == len(reader) == 60
+    heard = reader[kinds[frozenset({"text", "audio"})][0]]
+    assert heard.texts and len(decode_audio(heard.audio, 16_000)) > 4_000
+    with pytest.raises(UserError, match=r"seqio:nothing: want one of .*book_asr"):
+        open_reader("x", "seqio:nothing")
+
+
 def test_a_second_start_keeps_what_is_there(tmp_path):
     cached(tmp_path, "--name=book_text", "--examples=50")
     (shard,) = (tmp_path / "out").glob("*-00001-of-00003")

@@ -6,6 +6,7 @@
     parquet:/data/common_voice/en/train-*.parquet?text=sentence
     array_record:/data/prepared
     tfds:/data/tfds/librispeech/2.1.2#train_clean100
+    seqio:book#train
 
 After `?` stand the source's own names for text, audio, picture, reply; after `#` the split, where files are
 named by it (train, if there are several). `?weight=3` shows its examples three times where others are shown once.
@@ -21,6 +22,7 @@ from urllib.parse import parse_qsl
 
 from omni_jax.input_pipeline.readers.array_records import ExampleReader
 from omni_jax.input_pipeline.readers.folder import FolderReader
+from omni_jax.input_pipeline.readers.live_seqio import LiveReader
 from omni_jax.input_pipeline.readers.parquet import ParquetReader
 from omni_jax.input_pipeline.readers.record import NAMES, Reader
 from omni_jax.input_pipeline.readers.shar import SharReader
@@ -35,6 +37,7 @@ SHARDED = {
     "array_record": (ExampleReader, "*.array_record*"),
     "tfds": (ExampleReader, "*.array_record*"),
 }
+UNSHARDED = ("folder", "seqio")
 MAX_SHARDS = 1 << 17
 MAX_WEIGHT = 1000
 
@@ -52,9 +55,9 @@ class Address(NamedTuple):
 def parse(name: str, address: str) -> Address:
     """Raises DataError for what is no address."""
     form, colon, rest = address.partition(":")
-    if not colon or form not in ("folder", *SHARDED):
+    if not colon or form not in (*UNSHARDED, *SHARDED):
         raise DataError(
-            f"data.sources.{name}={address}: want FORMAT:PATH with one of folder, {', '.join(SHARDED)} as FORMAT"
+            f"data.sources.{name}={address}: want FORMAT:PATH with one of {', '.join((*UNSHARDED, *SHARDED))} as FORMAT"
         )
     rest, _, split = rest.partition("#")
     path, _, query = rest.partition("?")
@@ -73,6 +76,8 @@ def open_reader(name: str, address: str) -> Reader:
     form, path, rename, split, _ = parse(name, address)
     if form == "folder":
         return FolderReader(path, rename)
+    if form == "seqio":
+        return LiveReader(path, split or "train", rename)
     reader, pattern = SHARDED[form]
     if "://" in path and form != "parquet":
         raise DataError(f"data.sources.{name}={address}: a {form} source is read from disk: copy it, or mount it")
