@@ -1,12 +1,13 @@
 """Examples a second of each source: bare grain, this project's stream and torch.utils.data over the same records.
 
-python -m benchmarks.input_throughput [--seconds=8] [--readers=decode,grain,stream,torch]
+python -m benchmarks.input_throughput [--seconds=8] [--readers=decode,grain,stream,torch] [--workers=2]
 
 The records are those of the sample corpus (ArrayRecord; speech as Opus, pictures as PNG). `decode` reads and decodes
 them with bare grain and does nothing else; `grain` also makes the examples (augmentation, log-mel, patches, pieces) and
 hands them out one by one; `stream` is the loader that training uses: the same examples mixed, packed and batched by
 virtual shards with a resumable state; `torch` is `grain` with torch.utils.data.DataLoader in its place, where torch is
 installed. Everything in one process; a second is one of CPU time of all its threads, so that other work does not count.
+With --workers, so many processes read, and a second is one of the clock: the machine must have nothing else to do.
 MB are those of the records as stored, tokens are positions.
 """
 
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 import grain
 import numpy as np
+from absl import flags
 
 from configs import own_data
 from omni_jax.config import Config
@@ -37,6 +39,7 @@ from omni_jax.train import resolve
 SOURCES = {"text": Task.TEXT, "speech": Task.ASR, "pictures": Task.SEE}
 CORPUS = Path("data/corpus/picture_book")
 WARM_UP = 40
+GROUP = 16  # examples that are handed over together
 ONE_BY_ONE = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 
 
@@ -50,24 +53,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--readers", default="decode,grain,stream,torch")
     parser.add_argument("--sources", default="text,speech,pictures")
-    flags = parser.parse_args()
+    parser.add_argument("--workers", type=int, default=1)
+    chosen = parser.parse_args()
     print("| source | reader | examples/s | MB/s | tokens/s |\n|---|---|---|---|---|")
-    for name in flags.sources.split(","):
-        config = source_config(name)
-        for reader in flags.readers.split(","):
+    for name in chosen.sources.split(","):
+        config = source_config(name, chosen.workers)
+        for reader in chosen.readers.split(","):
             if reader == "torch" and importlib.util.find_spec("torch") is None:
                 continue
-            rate = READERS[reader](config, SOURCES[name], flags.seconds)
+            if reader == "grain" and chosen.workers > 1:  # its examples are made by what cannot be sent to a process
+                continue
+            rate = READERS[reader](config, SOURCES[name], chosen.seconds)
             megabytes = rate.examples * record_bytes(name) / 1e6
             print(f"| {name} | {reader} | {rate.examples:.0f} | {megabytes:.2f} | {rate.tokens:.0f} |", flush=True)
 
 
-def source_config(name: str) -> Config:
+def source_config(name: str, workers: int = 1) -> Config:
     """The records of one kind alone, as a user's own source; what it needs of the shapes of `own_data.py:tiny`."""
     settings = own_data.get_config("tiny")
     with settings.unlocked():
         settings.data.sources = {name: f"array_record:{CORPUS / name}/1.0.0#train"}
         settings.data.tasks = {SOURCES[name].name.lower(): 1.0}
+        settings.data.workers = workers
         settings.data.audio_slots *= name == "speech"
         settings.data.patches *= name == "pictures"
     config = resolve(settings)
@@ -96,43 +103,57 @@ def decoded(config: Config, task: Task, seconds: float) -> Rate:
         return 0
 
     dataset = grain.MapDataset.range(len(keys)).shuffle(seed=0).repeat().map(read)
-    return timed(iter(dataset.to_iter_dataset(ONE_BY_ONE)), lambda _: (1, 0), seconds)
+    return timed(iterator_of(dataset, config), lambda read: (len(read), 0), seconds, config)
 
 
 def bare(config: Config, task: Task, seconds: float) -> Rate:
     dataset = task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
-    return timed(iter(dataset.to_iter_dataset(ONE_BY_ONE)), count_examples, seconds)
+    return timed(iterator_of(dataset, config), count_examples, seconds, config)
+
+
+def iterator_of(dataset: grain.MapDataset, config: Config) -> Iterator[list]:
+    """Groups of examples, as a process hands them over."""
+    grouped = dataset.to_iter_dataset(ONE_BY_ONE).batch(GROUP, batch_fn=list)
+    if config.data.workers > 1:
+        if not flags.FLAGS.is_parsed():  # grain asks for flags of its own
+            flags.FLAGS.mark_as_parsed()
+        grouped = grouped.mp_prefetch(grain.MultiprocessingOptions(num_workers=config.data.workers))
+    return iter(grouped)
 
 
 def stream(config: Config, task: Task, seconds: float) -> Rate:
     loader = make_loader(config)
-    rate = timed(loader, count_batch, seconds)
+    rate = timed(loader, count_batch, seconds, config)
     loader.close()
     return rate
 
 
 def torch_loader(config: Config, task: Task, seconds: float) -> Rate:
-    from torch.utils.data import DataLoader, IterableDataset
+    from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
     dataset = task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
 
     class Examples(IterableDataset):
         def __iter__(self) -> Iterator[Any]:
-            return iter(dataset.to_iter_dataset(ONE_BY_ONE))
+            share = get_worker_info()
+            mine = dataset if share is None else dataset[share.id :: share.num_workers]
+            return iter(mine.to_iter_dataset(ONE_BY_ONE))
 
-    return timed(iter(DataLoader(Examples(), batch_size=None, collate_fn=_as_it_is)), count_examples, seconds)
+    processes = 0 if config.data.workers == 1 else config.data.workers
+    made = DataLoader(Examples(), batch_size=GROUP, collate_fn=_as_it_is, num_workers=processes)
+    return timed(iter(made), count_examples, seconds, config)
 
 
-def _as_it_is(example: Any) -> Any:
-    return example
+def _as_it_is(group: list) -> list:
+    return group
 
 
 READERS = {"decode": decoded, "grain": bare, "stream": stream, "torch": torch_loader}
 
 
-def count_examples(made: Any) -> tuple[int, int]:
-    parts = made if isinstance(made, tuple) else (made,)
-    return 1, sum(part.num_positions for part in parts)
+def count_examples(group: list) -> tuple[int, int]:
+    parts = [part for made in group for part in (made if isinstance(made, tuple) else (made,))]
+    return len(group), sum(part.num_positions for part in parts)
 
 
 def count_batch(batch: Any) -> tuple[int, int]:
@@ -140,18 +161,19 @@ def count_batch(batch: Any) -> tuple[int, int]:
     return int(segments.max(1).sum()), int(np.count_nonzero(segments))
 
 
-def timed(iterator: Iterator[Any], count: Callable[[Any], tuple[int, int]], seconds: float) -> Rate:
+def timed(iterator: Iterator[Any], count: Callable[[Any], tuple[int, int]], seconds: float, config: Config) -> Rate:
     """What comes within `seconds`, once caches and workers are warm."""
+    clock = time.process_time if config.data.workers == 1 else time.perf_counter
     warm = 0
     while warm < WARM_UP:
         warm += count(next(iterator))[0]
     examples = tokens = 0
-    began = time.process_time()
-    while time.process_time() - began < seconds:
+    began = clock()
+    while clock() - began < seconds:
         new = count(next(iterator))
         examples, tokens = examples + new[0], tokens + new[1]
-    cpu = time.process_time() - began
-    return Rate(examples / cpu, tokens / cpu)
+    taken = clock() - began
+    return Rate(examples / taken, tokens / taken)
 
 
 if __name__ == "__main__":

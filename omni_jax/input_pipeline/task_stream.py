@@ -51,17 +51,18 @@ class _ShuffledKeys:
 
     def __init__(self, num_keys: int, seed: int):
         self._num_keys, self._seed = num_keys, seed
-        self._order = functools.lru_cache(maxsize=64)(self._permutation)  # shards are in different epochs
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, index: int) -> int:
         epoch, place = divmod(index, self._num_keys)
-        return int(self._order(epoch)[place])
+        return int(_permutation(self._num_keys, self._seed, epoch)[place])
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, epoch]).permutation(self._num_keys)
+
+@functools.lru_cache(maxsize=256)  # shards are in different epochs
+def _permutation(num_keys: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(num_keys)
 
 
 class TaskStream:
