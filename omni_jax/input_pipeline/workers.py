@@ -21,6 +21,8 @@ from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.shards import join, merged_state
 from omni_jax.input_pipeline.stream import make_stream
 
+SHARED_BYTES = 1 << 16  # smaller arrays are sent: a file of shared memory for each costs more
+
 
 class WorkersDataset(grain.IterDataset):
     """The batches of `shards`, read by `config.data.workers` processes; the rows are in the order of the shards."""
@@ -81,7 +83,9 @@ class _ShardsOfAWorker(grain.IterDataset):
         self._rest = (split, codes, workdir, shards)
 
     def __iter__(self) -> grain.DatasetIterator:
-        return iter(make_stream(from_dict(Config, self._config), *self._rest))
+        stream = make_stream(from_dict(Config, self._config), *self._rest)
+        options = grain.experimental.DatasetOptions(min_shm_size=SHARED_BYTES)
+        return iter(grain.experimental.WithOptionsIterDataset(stream, options))
 
 
 def _start() -> None:
