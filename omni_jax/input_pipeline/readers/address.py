@@ -37,7 +37,7 @@ SHARDED = {
     "array_record": (ExampleReader, "*.array_record*"),
     "tfds": (ExampleReader, "*.array_record*"),
 }
-UNSHARDED = ("folder", "seqio")
+FORMATS = ("folder", *SHARDED, "seqio")
 MAX_SHARDS = 1 << 17
 MAX_WEIGHT = 1000
 
@@ -55,10 +55,8 @@ class Address(NamedTuple):
 def parse(name: str, address: str) -> Address:
     """Raises DataError for what is no address."""
     form, colon, rest = address.partition(":")
-    if not colon or form not in (*UNSHARDED, *SHARDED):
-        raise DataError(
-            f"data.sources.{name}={address}: want FORMAT:PATH with one of {', '.join((*UNSHARDED, *SHARDED))} as FORMAT"
-        )
+    if not colon or form not in FORMATS:
+        raise DataError(f"data.sources.{name}={address}: want FORMAT:PATH with one of {', '.join(FORMATS)} as FORMAT")
     rest, _, split = rest.partition("#")
     path, _, query = rest.partition("?")
     rename = dict(parse_qsl(query))
