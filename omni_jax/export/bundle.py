@@ -11,6 +11,7 @@ from omni_jax.errors import UserError
 from omni_jax.export.archive import Bundle, read_archive
 from omni_jax.export.data_card import data_card
 from omni_jax.export.manifest import MANIFEST
+from omni_jax.input_pipeline.tokenizer import read_tokenizer
 from omni_jax.nn.low_rank import merge_updates
 
 FINAL_STAGE = "duplex"
@@ -54,7 +55,9 @@ def _codec_workdir(path: Path, stage: Path, config: Config) -> Path:
 
 
 def _read_tokenizer(config: Config) -> bytes:
-    path = Path(config.data.tokenizer)
-    if not path.is_file():
-        raise UserError(f"{path}: the model's tokenizer is missing: run from the directory that it was trained in")
-    return path.read_bytes()
+    try:
+        return read_tokenizer(config.data.tokenizer)
+    except UserError as error:
+        raise UserError(
+            f"{config.data.tokenizer}: the model's tokenizer is missing: run from the directory that it was trained in"
+        ) from error

@@ -1,4 +1,4 @@
-"""Vocabulary files: pieces, and the bytes that each adds to a text. SentencePiece, and Hugging Face's JSON."""
+"""Vocabularies: pieces, and the bytes that each adds to a text. SentencePiece, Hugging Face's JSON, bytes alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sentencepiece
 
 from omni_jax.errors import UserError
 
+BYTES = b"bytes"  # in place of a file
 _SPACE = "\u2581"  # stands for a space in SentencePiece's pieces
 
 
@@ -25,7 +26,21 @@ class Pieces(Protocol):
 
 def read_pieces(model: bytes, name: str) -> Pieces:
     """Raises UserError for bytes that are neither format; `name` is the file's in the message."""
+    if model == BYTES:
+        return BytePieces()
     return HubPieces(model, name) if model.lstrip()[:1] == b"{" else SentencePieces(model, name)
+
+
+class BytePieces:
+    """The 256 bytes of UTF-8, without a file: every language, long texts."""
+
+    num_pieces = 256
+
+    def encode(self, text: str) -> list[int]:
+        return list(f" {text}".encode())
+
+    def piece_bytes(self, piece: int) -> bytes:
+        return bytes([piece])
 
 
 class SentencePieces:

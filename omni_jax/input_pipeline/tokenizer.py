@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omni_jax.errors import UserError
-from omni_jax.input_pipeline.pieces import SentencePieces, read_pieces
+from omni_jax.input_pipeline.pieces import BYTES, SentencePieces, read_pieces
 from omni_jax.types import Control
 
 NUM_CONTROL = len(Control)
@@ -69,11 +69,14 @@ def _begins_with_control_tokens(pieces: object) -> bool:
 
 
 def read_tokenizer(path: str | Path) -> bytes:
-    """The file of a vocabulary. Raises UserError where there is none, or an oversized one."""
+    """The file of a vocabulary; for `bytes` the word alone. Raises UserError for none, or an oversized one."""
     path = Path(path)
+    if str(path).encode() == BYTES:
+        return BYTES
     if not path.is_file():
         raise UserError(
-            f"tokenizer {path} is not there: build the corpus, or set data.tokenizer to a spm.model or tokenizer.json"
+            f"tokenizer {path} is not there: build the corpus, or set data.tokenizer to a spm.model, a tokenizer.json "
+            "or the word bytes"
         )
     if path.stat().st_size > MAX_TOKENIZER_BYTES:
         raise UserError(f"tokenizer {path} has {path.stat().st_size} bytes: is it the right file?")

@@ -113,6 +113,13 @@ def test_a_batch_in_a_published_vocabulary(models, config, tmp_path):
     assert "comes after" in words and np.max(text) < model.vocab_size
 
 
+def test_bytes_need_no_file():
+    tokenizer, text = load_tokenizer("bytes", NUM_CONTROL + 256), "un \u20ac \u4f60 dog"
+    assert tokenizer.vocab_size == NUM_CONTROL + 256
+    assert tokenizer.encode(text) == [byte + NUM_CONTROL for byte in f" {text}".encode()]
+    assert tokenizer.decode(tokenizer.encode(text)) == Transcript(tokenizer).text(tokenizer.encode(text)) == text
+
+
 def test_a_vocabulary_that_does_not_fit_is_an_error(models, tmp_path):
     path = tmp_path / "tokenizer.json"
     path.write_bytes(models["byte_level"])

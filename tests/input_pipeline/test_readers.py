@@ -151,6 +151,7 @@ def test_a_split_is_chosen_by_the_files_names(tmp_path):
         ("folder:nowhere", "nowhere is not a folder"),
         ("webdataset:nowhere", r"no \*\.tar there"),
         ("webdataset:gs://bucket/a.tar", "copy it, or mount it"),
+        ("folder:s3://bucket/calls", "a folder source is read from disk: copy it, or mount it"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_named(address, message):

@@ -72,13 +72,13 @@ def parse(name: str, address: str) -> Address:
 def open_reader(name: str, address: str) -> Reader:
     """The reader of `data.sources.NAME=ADDRESS`. Raises UserError where there is nothing to read."""
     form, path, rename, split, _ = parse(name, address)
+    if "://" in path and form != "parquet":
+        raise DataError(f"data.sources.{name}={address}: a {form} source is read from disk: copy it, or mount it")
     if form == "folder":
         return FolderReader(path, rename)
     if form == "seqio":
         return LiveReader(path, split or "train", rename)
     reader, pattern = SHARDED[form]
-    if "://" in path and form != "parquet":
-        raise DataError(f"data.sources.{name}={address}: a {form} source is read from disk: copy it, or mount it")
     shards = shard_paths(path, pattern, split)
     if not shards:
         raise DataError(f"data.sources.{name}={address}: no {pattern} there{f' of split {split}' if split else ''}")
