@@ -6,7 +6,8 @@ python -m benchmarks.codec_recipes --recipe=spectral --minutes=20 --steps=5000
 CPU-minutes are those of the process, of all its threads, from the first step on: compilation and the corpus' decoding
 come before. Distances are L1 between log10 mel spectra, before the first step (after k-means) and at the end, of the
 moving average that a run saves; they are measured every CPU-minute, too (these are not counted), and with --until_half
-training ends there once the distance is halved. Codebooks: what the codes of all held-out speech use.
+training ends there once the distance is halved. Codebooks: what the codes of all held-out speech use, at the end and
+every five CPU-minutes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from omni_jax.training.recipe_generator import vocoder_input
 from omni_jax.training.state import TrainState
 
 CLIP_SECONDS, MAX_CLIPS = 2, 48
-MEASURE_EVERY_S = 60.0
+MEASURE_EVERY_S, CODEBOOKS_EVERY_S = 60.0, 300.0
 
 
 def read_config(name: str, steps: int | None) -> Config:
@@ -55,6 +56,10 @@ def read_config(name: str, steps: int | None) -> Config:
     phases = dataclasses.replace(phases, adversarial_start_step=int(stretch * phases.adversarial_start_step))
     training = dataclasses.replace(config.training, steps=steps)
     return dataclasses.replace(config, codec_training=phases, training=training)
+
+
+def has_codes(config: Config) -> bool:
+    return not config.recipe or config.recipe.is_codec
 
 
 def held_out(config: Config) -> Iterator[Float[np.ndarray, " N"]]:
@@ -80,7 +85,7 @@ def mel_distance(config: Config, params: Any) -> float:
 def _again(config: Config, params: Any, wav: Float[np.ndarray, "B N"]) -> Any:
     """In time with `wav`, without the end that is late."""
     cfg = config.generator
-    if config.recipe and not config.recipe.is_codec:
+    if not has_codes(config):
         late = vocoder.latency_samples(cfg) if config.recipe.vocos else 0
         made = vocoder.decode(cfg, params, jax.jit(vocoder_input, static_argnums=0)(cfg, wav))
         return made[:, : made.shape[1] - late]
@@ -124,6 +129,8 @@ def train(config: Config, minutes: float, until_half: bool, loader: Loader) -> t
             distance = mel_distance(config, state.params)
             shown = " ".join(f"{name} {float(value):.3g}" for name, value in sorted(metrics.items()))
             print(f"step {done}, {spent:.0f} CPU-s, mel distance {distance:.3f}: {shown}", flush=True)
+            if has_codes(config) and spent // CODEBOOKS_EVERY_S > (spent - MEASURE_EVERY_S) // CODEBOOKS_EVERY_S:
+                print(f"codebooks {use_of_codebooks(config, state.params)}", flush=True)
             if until_half and distance < 0.5 * values["mel_at_start"]:
                 break
     values |= {"steps": done, "cpu_s": spent, "wall_s": time.monotonic() - wall}
@@ -146,7 +153,7 @@ def main() -> None:
     loader.close()
     values["mel_at_end"] = mel_distance(config, state.params)
     values["mel_ratio"] = values["mel_at_end"] / values["mel_at_start"]
-    if not config.recipe or config.recipe.is_codec:
+    if has_codes(config):
         values["codebooks"] = use_of_codebooks(config, state.params)
     print(json.dumps(values, indent=2))
     if flags.json:

@@ -54,7 +54,8 @@ RECIPES = {
         learning_rate_decay=0.999996,
         quantizer_dropout=0.5,
     ),
-    # arXiv:2410.00037, section 3.3: adversarial and feature losses alone. Phones stand in for the distilled WavLM.
+    # arXiv:2410.00037, section 3.3: adversarial and feature losses alone. Phones stand in for the distilled WavLM;
+    # --config.recipe.weights.distill=1 --config.recipe.teacher=DIR distils a published Whisper.
     "mimi": RecipeConfig(
         seanet=MIMI,
         segment_samples=288_000,

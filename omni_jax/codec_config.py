@@ -27,8 +27,16 @@ class CodecConfig:
     conv_kernel: int = 7
     num_phones: int = 64  # targets of the semantic codebook's auxiliary classifier
     ema_decay: float = 0.99
+    fsq_levels: tuple[int, ...] = ()  # of each dimension that a code has to itself; empty is residual quantisation
 
     def __post_init__(self) -> None:
+        levels = self.fsq_levels
+        shape = (math.prod(levels), self.num_codebooks * len(levels))
+        require(
+            not levels or (shape == (self.codebook_size, self.latent_dim) and min(levels) > 1),
+            f"codec.fsq_levels={levels}: want numbers above 1, and with them codebook_size={shape[0]} and "
+            f"latent_dim={shape[1]}, not {self.codebook_size} and {self.latent_dim}",
+        )
         for name in ("stft_hop", "istft_hop"):
             hop = getattr(self, name)
             require(hop > 0 and 480 % hop == 0, f"codec.{name}={hop}: want a divisor of 480 (20 ms), such as 240")

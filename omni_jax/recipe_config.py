@@ -23,6 +23,7 @@ class LossWeights:
     commit: float = 0.0
     codebook: float = 0.0  # DAC's codebooks follow gradients; EnCodec's and Mimi's are moving averages
     phone: float = 0.0  # cross-entropy of the phones that the semantic codebook names
+    distill: float = 0.0  # 1 - cosine between what the semantic codebook says and what `teacher` hears
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class RecipeConfig:
     codebook_decay: float = 0.99
     average_decay: float = 0.99  # of the generator's moving average, which is what is saved
     num_phones: int = 64
+    teacher: str = ""  # directory of a published Whisper, whose encoder is distilled
 
     def __post_init__(self) -> None:
         given = [cfg for cfg in (self.seanet, self.dac, self.hifigan, self.vocos) if cfg is not None]
@@ -72,7 +74,7 @@ class RecipeConfig:
         )
         self._check_segment()
         self._check_vocoder()
-        self._check_phones()
+        self._check_semantic()
 
     def _check_segment(self) -> None:
         hop, windows = self.generator.hop_samples, (*self.mel_windows, *self.discriminator.windows)
@@ -97,14 +99,22 @@ class RecipeConfig:
             "recipe.vocos.window: want four times hop_samples, the overlap of its mel frames",
         )
 
-    def _check_phones(self) -> None:
-        if not self.weights.phone:
-            return
-        frame, semantic = self.sample_rate_hz // PHONE_RATE_HZ, self.seanet.semantic_codebooks if self.seanet else 0
+    def _check_semantic(self) -> None:
         require(
-            semantic > 0 and self.generator.hop_samples % frame == 0,
-            f"recipe.weights.phone={self.weights.phone}: want a seanet with semantic_codebooks whose hop is a multiple "
-            f"of {frame} samples (20 ms)",
+            bool(self.weights.distill) == bool(self.teacher),
+            f"recipe.teacher={self.teacher!r}: want the directory of a published Whisper where weights.distill="
+            f"{self.weights.distill} is not 0, and only there",
+        )
+        frame, semantic = self.sample_rate_hz // PHONE_RATE_HZ, self.seanet.semantic_codebooks if self.seanet else 0
+        for name in ("phone", "distill"):
+            require(
+                not getattr(self.weights, name) or (semantic > 0 and self.generator.hop_samples % frame == 0),
+                f"recipe.weights.{name}={getattr(self.weights, name)}: want a seanet with semantic_codebooks whose hop "
+                f"is a multiple of {frame} samples (20 ms)",
+            )
+        require(
+            not self.teacher or (self.sample_rate_hz % 8_000 == 0 and self.sample_rate_hz >= 16_000),
+            f"recipe.teacher: hears 16 kHz or a multiple of 8 kHz above it, not {self.sample_rate_hz} Hz",
         )
 
     @property

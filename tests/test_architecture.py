@@ -41,6 +41,7 @@ SIDEWAYS = {
     ("recipe_config", "errors"),
     ("operations", "errors"),
     ("export", "streaming"),
+    ("training", "pretrained"),
     ("dsp", "types"),
 }  # within one level, one way only
 # Library -> the parts that may import it; "lazily" = inside a function.

@@ -1,13 +1,16 @@
-"""Finite scalar quantisation (arXiv:2309.15505): no codebook, each dimension is rounded to a few levels."""
+"""Finite scalar quantisation (arXiv:2309.15505): each dimension is rounded to a few levels, nothing is learned.
+
+The codes of several dimensions are numbers of one grid, so the codebooks of the other quantisers, filled with the grid
+and left alone, do the rest: nearest code, straight-through gradient, decoding.
+"""
 
 from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 EPS = 1e-3  # keeps the outermost levels inside the range of tanh
 
@@ -26,21 +29,25 @@ def bound(x: Float[Array, "... D"], levels: tuple[int, ...]) -> Float[Array, "..
     return jnp.tanh(x + shift) * half - offset
 
 
-def quantize(
-    latents: Float[Array, "B T D"], levels: tuple[int, ...]
-) -> tuple[Float[Array, "B T D"], Int[Array, "B T"]]:
-    """Straight-through vectors in [-1, 1] and their codes."""
-    bounded = bound(latents, levels)
-    rounded = bounded + jax.lax.stop_gradient(jnp.round(bounded) - bounded)
-    return rounded / _half_widths(levels)[None, None], _codes(jnp.round(bounded), levels)
+def bounded(latents: Float[Array, "B T D"], levels: tuple[int, ...]) -> Float[Array, "B T D"]:
+    """Latents in [-1, 1] whose nearest code is what rounding gives: `quantize` with `product_codebooks` is FSQ."""
+    return bound(latents, levels) / _half_widths(levels)[None, None]
 
 
-def dequantize(codes: Int[Array, "B T"], levels: tuple[int, ...]) -> Float[Array, "B T D"]:
-    """The vectors of the codes."""
-    counts, places = np.asarray(levels), _places(levels)
-    digits = codes[..., None] // places[None, None] % counts[None, None]
-    half = _half_widths(levels)[None, None]
-    return (digits - half) / half
+def grid(levels: tuple[int, ...]) -> Float[np.ndarray, "K D"]:
+    """The vectors of all codes."""
+    codes, counts = np.arange(num_codes(levels))[:, None], np.asarray(levels)
+    half = _half_widths(levels)[None]
+    return ((codes // _places(levels)[None] % counts[None] - half) / half).astype(np.float32)
+
+
+def product_codebooks(levels: tuple[int, ...], num_codebooks: int) -> Float[np.ndarray, "Q K QD"]:
+    """Each codebook is the grid of its own D dimensions of the latents and zero in the others."""
+    vectors = grid(levels)
+    books = np.zeros((num_codebooks, len(vectors), num_codebooks, len(levels)), np.float32)
+    for q in range(num_codebooks):
+        books[q, :, q] = vectors
+    return books.reshape(num_codebooks, len(vectors), -1)
 
 
 def _half_widths(levels: tuple[int, ...]) -> np.ndarray:
@@ -49,8 +56,3 @@ def _half_widths(levels: tuple[int, ...]) -> np.ndarray:
 
 def _places(levels: tuple[int, ...]) -> np.ndarray:
     return np.cumprod((1, *levels[:-1])).astype(np.int32)
-
-
-def _codes(rounded: Float[Array, "B T D"], levels: tuple[int, ...]) -> Int[Array, "B T"]:
-    digits = rounded.astype(jnp.int32) + _half_widths(levels)[None, None]
-    return jnp.sum(digits * _places(levels)[None, None], axis=-1)

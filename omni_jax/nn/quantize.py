@@ -145,6 +145,12 @@ def ema_update(state: QuantizerState, quantized: Quantized, decay: float, key: P
     )
 
 
+def count_usage(state: QuantizerState, quantized: Quantized, decay: float) -> QuantizerState:
+    """For codebooks that stay as they are: moves the usage alone."""
+    shares = jnp.mean(jax.nn.one_hot(quantized.level_codes, state.usage.shape[1]), axis=1)
+    return state._replace(usage=decay * state.usage + (1 - decay) * shares)
+
+
 def _draw_active(quantized: Quantized, num_codes: int, key: PRNGKeyArray) -> Float[Array, "Q K D"]:
     """Random inputs of each level, among those that it quantised."""
     logits = jnp.where(quantized.active, 0.0, -1e30)

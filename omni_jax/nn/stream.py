@@ -104,7 +104,9 @@ class Conv(StreamLayer):
             raise ValueError(f"Conv: kernel_size={window.kernel_size} is below stride={window.stride} and skips steps")
         self.window, self.in_dim, self.delay_in = window, in_dim, delay
         self.delay = window.delay_after(delay)
-        std = (in_dim * window.kernel_size) ** -0.5
+        # A third of unit variance, PyTorch's default: in the published nets, residual sums of unit gain would double
+        # the variance at every block, and Snake adds to it.
+        std = (3 * in_dim * window.kernel_size) ** -0.5
         self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (window.kernel_size, in_dim, out_dim)))
         self.bias = nnx.Param(jnp.zeros(out_dim)) if bias else None
 
@@ -166,7 +168,7 @@ class ConvTranspose(StreamLayer):
         self.kernel_size, self.stride, self.trim = kernel_size, stride, trim
         self.taps = math.ceil(kernel_size / stride)
         self.delay = delay * stride + (trim or 0)
-        std = (self.in_dim * self.taps) ** -0.5
+        std = (3 * self.out_dim * kernel_size) ** -0.5  # PyTorch's default
         self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (kernel_size, *dims)))
         self.bias = nnx.Param(jnp.zeros(self.out_dim))
 

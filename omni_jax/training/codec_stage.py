@@ -106,7 +106,7 @@ def _optimizer(cfg: OptimizerConfig, steps: int) -> optax.GradientTransformation
 
 
 def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> TrainState:
-    """Fresh parameters, discriminators and optimizer states; codebooks and their statistics start at zero."""
+    """Fresh parameters, discriminators and optimizer states; learned codebooks and their sums start at zero."""
     key = jax.random.key(seed)
     params = codec.init_params(config.codec, jax.random.fold_in(key, 0))
     discriminator = init_discriminator(config, jax.random.fold_in(key, _DISCRIMINATOR_KEY))
@@ -115,14 +115,14 @@ def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> 
         optimizers.generator.init(trainable),
         discriminator,
         optimizers.discriminator.init(discriminator),
-        QuantizerState(jnp.zeros(codebooks.shape[:2]), jnp.zeros(codebooks.shape)),
+        QuantizerState(jnp.full(codebooks.shape[:2], 1.0 / codebooks.shape[1]), jnp.zeros(codebooks.shape)),
     )
     return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, new_guard())
 
 
 def kmeans_start(config: Config, loader: Loader, steps_done: int, state: TrainState) -> TrainState:
     """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
-    if steps_done != config.codec_training.quantiser_start_step:
+    if steps_done != config.codec_training.quantiser_start_step or config.codec.fsq_levels:
         return state
     return start_quantizer(config, state, loader)
 

@@ -18,7 +18,7 @@ from omni_jax.config import Config
 from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.models import codec
 from omni_jax.models.codec import discriminators
-from omni_jax.nn.quantize import Quantized, QuantizerState, ema_update, perplexity, quantize
+from omni_jax.nn.quantize import Quantized, QuantizerState, count_usage, ema_update, perplexity, quantize
 from omni_jax.training import codec_losses
 from omni_jax.training.state import TrainState
 
@@ -78,9 +78,13 @@ def make_codec_step(
         )
         (gradients,) = pull_back((gradient + adversarial.gradient, jnp.ones_like(side_loss)))
         updates, generator = optimizers.generator.update(gradients, opt.generator, trainable)
-        ema = ema_update(opt.quantizer, quantized, config.codec.ema_decay, restart_key)
+        if config.codec.fsq_levels:
+            ema = count_usage(opt.quantizer, quantized, config.codec.ema_decay)
+        else:
+            ema = ema_update(opt.quantizer, quantized, config.codec.ema_decay, restart_key)
         quantizer = jax.tree.map(lambda new, old: jnp.where(quantising, new, old), ema, opt.quantizer)
-        params = optax.apply_updates(trainable, updates) | {"codebooks": quantizer.codebooks}
+        codebooks = codebooks if config.codec.fsq_levels else quantizer.codebooks
+        params = optax.apply_updates(trainable, updates) | {"codebooks": codebooks}
         used = jnp.mean(perplexity(quantizer.usage)) / config.codec.codebook_size
         metrics = metrics | rec_metrics | adversarial.metrics | {"codebook_use": used, "loss": loss + side_loss}
         metrics["gradient_norm"] = optax.tree.norm(gradients)
@@ -112,7 +116,8 @@ def _generate(
     logits = model.phone_logits(jnp.where(quantising, quantized.first, noisy))
     phone, accuracy = codec_losses.phone_loss(logits, batch.phones)
     commit = jnp.where(quantising, quantized.commit_loss, 0.0)
-    side_loss = training.phone_weight * phone + training.commit_weight * commit
+    commit_weight = 0.0 if config.codec.fsq_levels else training.commit_weight
+    side_loss = training.phone_weight * phone + commit_weight * commit
     return (fake, side_loss), (quantized, {"phone": phone, "phone_accuracy": accuracy, "commit": commit})
 
 

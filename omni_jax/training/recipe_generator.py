@@ -16,6 +16,7 @@ from omni_jax.nn.quantize import Quantized, draw_active_levels
 from omni_jax.recipe_config import RecipeConfig
 from omni_jax.training.codec_losses import phone_loss
 from omni_jax.training.recipe_losses import log_mel
+from omni_jax.training.teacher import Teacher, distillation_loss, hear
 
 MEL_OVERLAP = 4  # windows of the vocoders' mel frames, in hops
 
@@ -27,8 +28,9 @@ class Generated(NamedTuple):
     metrics: dict[str, Float[Array, ""]]
 
 
-def init_generator(recipe: RecipeConfig, key: PRNGKeyArray) -> dict[str, Any]:
-    """`model`: the codec's or vocoder's parameters. `phone_head`: where codebook 0 is semantic, what names phones."""
+def init_generator(recipe: RecipeConfig, key: PRNGKeyArray, teacher: Teacher | None) -> dict[str, Any]:
+    """`model`: the codec's or vocoder's parameters. Where codebook 0 is semantic, what reads it: `phone_head` names
+    phones, `teacher_head` what the teacher hears."""
     model_key, head_key = jax.random.split(key)
     family = codec if recipe.is_codec else vocoder
     params = {"model": family.init_params(recipe.generator, model_key)}
@@ -36,6 +38,9 @@ def init_generator(recipe: RecipeConfig, key: PRNGKeyArray) -> dict[str, Any]:
         dim, classes = recipe.generator.latent_dim, subframes(recipe) * recipe.num_phones
         kernel = dim**-0.5 * jax.random.normal(head_key, (dim, classes))
         params["phone_head"] = {"kernel": kernel, "bias": jnp.zeros(classes)}
+    if teacher:
+        shape = (recipe.generator.latent_dim, teacher.config.tower.embed_dim)
+        params["teacher_head"] = shape[0] ** -0.5 * jax.random.normal(jax.random.fold_in(head_key, 1), shape)
     return params
 
 
@@ -45,11 +50,11 @@ def subframes(recipe: RecipeConfig) -> int:
 
 
 def generate(
-    recipe: RecipeConfig, params: dict[str, Any], batch: CodecBatch, key: PRNGKeyArray
+    recipe: RecipeConfig, teacher: Teacher | None, params: dict[str, Any], batch: CodecBatch, key: PRNGKeyArray
 ) -> tuple[tuple[Float[Array, "B L"], Float[Array, ""]], Generated]:
     """The first L samples of the batch's waveform made anew, and the weighted losses of codes and phones."""
     if recipe.is_codec:
-        return _through_codes(recipe, params, batch, key)
+        return _through_codes(recipe, teacher, params, batch, key)
     model = vocoder.bind(recipe.generator, params["model"])
     wav = model(vocoder_input(recipe.generator, batch.wav))
     if recipe.vocos is not None:  # the last windows are not complete
@@ -58,7 +63,7 @@ def generate(
 
 
 def _through_codes(
-    recipe: RecipeConfig, params: dict[str, Any], batch: CodecBatch, key: PRNGKeyArray
+    recipe: RecipeConfig, teacher: Teacher | None, params: dict[str, Any], batch: CodecBatch, key: PRNGKeyArray
 ) -> tuple[tuple[Float[Array, "B L"], Float[Array, ""]], Generated]:
     active_key, whole_key = jax.random.split(key)
     cfg, rows = recipe.generator, batch.wav.shape[0]
@@ -68,12 +73,12 @@ def _through_codes(
     trained = model.quantizer.train(latents, num_active)
     as_it_is = jax.random.uniform(whole_key, (rows, 1, 1)) < recipe.unquantized
     wav = model.decoder(jnp.where(as_it_is, latents, trained.vectors))
-    side_loss, metrics = _side_losses(recipe, params, trained, batch)
+    side_loss, metrics = _side_losses(recipe, teacher, params, trained, batch)
     return (wav, side_loss), Generated(trained.levels, metrics)
 
 
 def _side_losses(
-    recipe: RecipeConfig, params: dict[str, Any], trained: Trained, batch: CodecBatch
+    recipe: RecipeConfig, teacher: Teacher | None, params: dict[str, Any], trained: Trained, batch: CodecBatch
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     losses = {"commit": trained.commit_loss, "codebook": trained.codebook_loss}
     metrics = {}
@@ -82,6 +87,9 @@ def _side_losses(
         logits = semantic @ head["kernel"] + head["bias"][None, None]
         logits = logits.reshape(semantic.shape[0], -1, recipe.num_phones)
         losses["phone"], metrics["phone_accuracy"] = phone_loss(logits, batch.phones)
+    if teacher:
+        heard = hear(teacher, batch.wav, recipe.sample_rate_hz)
+        losses["distill"] = distillation_loss(trained.semantic @ params["teacher_head"], heard)
     side_loss = sum(getattr(recipe.weights, name) * loss for name, loss in losses.items())
     return side_loss, losses | metrics
 

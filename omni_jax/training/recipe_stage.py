@@ -23,15 +23,17 @@ from omni_jax.training.recipe_codebooks import even_statistics, kmeans_statistic
 from omni_jax.training.recipe_generator import init_generator
 from omni_jax.training.recipe_step import RecipeOptimizers, RecipeOptState, make_recipe_step, waveform_losses
 from omni_jax.training.state import TrainState
+from omni_jax.training.teacher import Teacher, read_teacher
 
 _DISCRIMINATOR_KEY, _KMEANS_KEY = 1, 2  # folded into the run's key; 0 is the generator
 
 
 def recipe_method(config: Config) -> Method:
     optimizers = make_optimizers(config)
+    teacher = read_teacher(config.recipe.teacher) if config.recipe.teacher else None
     return Method(
-        create=functools.partial(init_recipe_state, config, optimizers),
-        step=make_recipe_step(config, optimizers),
+        create=functools.partial(init_recipe_state, config, optimizers, teacher=teacher),
+        step=make_recipe_step(config, optimizers, teacher),
         prepare=functools.partial(kmeans_start, config),
     )
 
@@ -58,10 +60,12 @@ def _schedule(cfg: OptimizerConfig, rate: float, decay: float, steps: int) -> op
     return lambda step: rate * jnp.minimum(1.0, (step + 1.0) / (cfg.warmup_steps + 1.0)) * decay**step
 
 
-def init_recipe_state(config: Config, optimizers: RecipeOptimizers, seed: int) -> TrainState:
+def init_recipe_state(
+    config: Config, optimizers: RecipeOptimizers, seed: int, teacher: Teacher | None = None
+) -> TrainState:
     """Fresh parameters, discriminators, optimizer states and averages; the codebooks are random until k-means."""
     recipe, key = config.recipe, jax.random.key(seed)
-    live = init_generator(recipe, jax.random.fold_in(key, 0))
+    live = init_generator(recipe, jax.random.fold_in(key, 0), teacher)
     discriminator = discriminators.init_params(recipe.discriminator, jax.random.fold_in(key, _DISCRIMINATOR_KEY))
     opt_state = RecipeOptState(
         live=live,

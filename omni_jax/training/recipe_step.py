@@ -23,6 +23,7 @@ from omni_jax.training.recipe_codebooks import Statistics, codebook_use, update_
 from omni_jax.training.recipe_generator import generate
 from omni_jax.training.recipe_losses import mel_loss, multi_scale_loss, time_loss
 from omni_jax.training.state import TrainState
+from omni_jax.training.teacher import Teacher
 
 Metrics = dict[str, Float[Array, ""]]
 
@@ -51,16 +52,16 @@ def waveform_losses(recipe: RecipeConfig) -> dict[str, float]:
 
 
 def make_recipe_step(
-    config: Config, optimizers: RecipeOptimizers
+    config: Config, optimizers: RecipeOptimizers, teacher: Teacher | None = None
 ) -> Callable[[TrainState, CodecBatch], tuple[TrainState, Metrics]]:
-    """The pure step function, to be jitted by the caller with the state donated."""
+    """The pure step function, to be jitted by the caller with the state donated; a teacher's weights are constants."""
     recipe = config.recipe
 
     def step(state: TrainState, batch: CodecBatch) -> tuple[TrainState, Metrics]:
         generate_key, restart_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         opt = state.opt_state
         (fake, side_loss), pull_back, made = jax.vjp(
-            lambda live: generate(recipe, live, batch, generate_key), opt.live, has_aux=True
+            lambda live: generate(recipe, teacher, live, batch, generate_key), opt.live, has_aux=True
         )
         real = batch.wav[:, : fake.shape[1]]
         adversary = _adversary(recipe, optimizers.discriminator, state, real, fake)

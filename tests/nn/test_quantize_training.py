@@ -112,21 +112,32 @@ def test_factorised_losses_move_each_side_alone():
 
 
 @pytest.mark.parametrize("levels", [(3, 5), (4, 2, 3), (8, 5, 5)])
-def test_every_fsq_code_is_its_own_vector(levels):
-    codes = jnp.arange(fsq.num_codes(levels))[None]
-    vectors = fsq.dequantize(codes, levels)
-    assert len({tuple(row) for row in np.asarray(vectors[0])}) == codes.size
-    assert np.abs(vectors).max() <= 1.0
+def test_fsq_is_the_nearest_code_of_its_grid(levels):
+    """Which is rounding each dimension; all codes are reached, each with a vector of its own."""
+    vectors = fsq.grid(levels)
+    assert len({tuple(row) for row in vectors}) == fsq.num_codes(levels) and np.abs(vectors).max() <= 1.0
     spread = jnp.stack(jnp.meshgrid(*[jnp.linspace(-4, 4, 25)] * len(levels)), -1).reshape(1, -1, len(levels))
-    rounded, found = fsq.quantize(spread, levels)
-    assert set(np.unique(found)) == set(range(codes.size))
-    np.testing.assert_allclose(fsq.dequantize(found, levels), rounded, atol=1e-6)
+    found = quantize(fsq.bounded(spread, levels), jnp.asarray(fsq.product_codebooks(levels, 1)))
+    assert set(np.unique(found.codes)) == set(range(len(vectors)))
+    rounded = jnp.round(fsq.bound(spread, levels)) / np.array([count // 2 for count in levels])[None, None]
+    np.testing.assert_allclose(found.vectors, rounded, atol=1e-6)
+
+
+def test_fsq_codes_have_dimensions_of_their_own():
+    levels = (5, 4)
+    latents = jax.random.normal(jax.random.key(0), (2, 3, 6))
+    bounded = fsq.bounded(latents, 3 * levels)
+    found = quantize(bounded, jnp.asarray(fsq.product_codebooks(levels, 3)))
+    alone = [fsq.bounded(part, levels) for part in jnp.split(latents, 3, axis=-1)]
+    for q, part in enumerate(alone):
+        book = jnp.asarray(fsq.product_codebooks(levels, 1))
+        np.testing.assert_array_equal(found.codes[..., q], quantize(part, book).codes[..., 0])
 
 
 def test_fsq_gradient_goes_straight_through():
-    levels = (5, 4)
-    x = jnp.array([[[0.3, -0.2]]])
-    gradient = jax.grad(lambda x: jnp.sum(fsq.quantize(x, levels)[0]))(x)
-    smooth = jax.grad(lambda x: jnp.sum(fsq.bound(x, levels) / jnp.array([2.0, 2.0])[None, None]))(x)
+    levels, x = (5, 4), jnp.array([[[0.3, -0.2]]])
+    book = jnp.asarray(fsq.product_codebooks(levels, 1))
+    gradient = jax.grad(lambda x: jnp.sum(quantize(fsq.bounded(x, levels), book).vectors))(x)
+    smooth = jax.grad(lambda x: jnp.sum(fsq.bounded(x, levels)))(x)
     np.testing.assert_allclose(gradient, smooth, atol=1e-6)
     assert all(value > 0 for value in itertools.chain(*gradient[0].tolist()))

@@ -1,7 +1,9 @@
 """One compiled program through all phases of codec training; each part of the step does its work and no other's."""
 
+import dataclasses
 import functools
 import itertools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +102,26 @@ def history(workdir):
             Saver(Run(CONFIG, workdir, checkpointer), state.key).save(state, number, loader.get_state(), {})
             checkpointer.close()
     return states, metrics
+
+
+@pytest.mark.skipif(os.environ.get("OMNI_JAX_SLOW") != "1", reason="compiles the step once more: OMNI_JAX_SLOW=1")
+def test_with_fsq_the_grids_stay_and_the_rest_learns():
+    shape = dataclasses.replace(CONFIG.codec, fsq_levels=(4, 2))
+    config = dataclasses.replace(CONFIG, codec=shape)
+    optimizers, loader, mesh = codec_stage.make_optimizers(config), ToneLoader(), make_mesh(config.mesh, jax.devices())
+    state = codec_stage.init_codec_state(config, optimizers, 0)
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    step = compile_codec_step(config, mesh, gan_step.make_codec_step(config, optimizers), state)
+    before = jax.device_get(state.params)
+    for number in range(STEPS):
+        state, metrics = step(codec_stage.kmeans_start(config, loader, number, state), next(loader))
+    after = jax.device_get(state.params)
+    np.testing.assert_array_equal(after.pop("codebooks"), before.pop("codebooks"))
+    for part in before:
+        assert changed(before[part], after[part]), part
+    usage = np.asarray(state.opt_state.quantizer.usage)
+    assert 0 < metrics["codebook_use"] < 1
+    np.testing.assert_allclose(usage.sum(axis=1), 1.0, atol=1e-5)
 
 
 def changed(before, after):

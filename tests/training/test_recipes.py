@@ -90,13 +90,13 @@ class ToneLoader:
         self.count = state
 
 
-def compiled(config, optimizers, num_devices):
+def compiled(config, optimizers, num_devices, teacher=None):
     """The fresh state and the step on so many devices."""
     mesh = make_mesh(MeshConfig(), jax.devices()[:num_devices])
-    state = jax.jit(functools.partial(recipe_stage.init_recipe_state, config, optimizers))(0)
+    state = jax.jit(functools.partial(recipe_stage.init_recipe_state, config, optimizers, teacher=teacher))(0)
     state = jax.device_put(jax.device_get(state._replace(key=None)), NamedSharding(mesh, PartitionSpec()))
     state = state._replace(key=jax.device_put(jax.random.key(0), NamedSharding(mesh, PartitionSpec())))
-    return state, compile_codec_step(config, mesh, make_recipe_step(config, optimizers), state)
+    return state, compile_codec_step(config, mesh, make_recipe_step(config, optimizers, teacher), state)
 
 
 def assert_learned(before, after, metrics):
@@ -180,6 +180,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
         ({"adversarial_start_step": 5}, "the balancer's averages"),
         ({"segment_samples": 9_601}, "want a multiple of the generator's hop of 320"),
         ({"weights": dataclasses.replace(codec_recipes.RECIPES["encodec"].weights, phone=1.0)}, "semantic_codebooks"),
+        ({"teacher": "whisper"}, "only there"),
     ],
 )
 def test_a_recipe_that_cannot_be_trained_is_refused(changes, message):

@@ -103,9 +103,9 @@ class FactorisedQuantizer(nnx.Module):
         num_codebooks, _, dim = shape
         self.codebooks = nnx.Param(jax.random.normal(rngs.params(), shape))
         draw = jax.random.normal
-        self.in_kernel = nnx.Param(latent_dim**-0.5 * draw(rngs.params(), (num_codebooks, latent_dim, dim)))
+        self.in_kernel = nnx.Param((3 * latent_dim) ** -0.5 * draw(rngs.params(), (num_codebooks, latent_dim, dim)))
         self.in_bias = nnx.Param(jnp.zeros((num_codebooks, dim)))
-        self.out_kernel = nnx.Param(dim**-0.5 * draw(rngs.params(), (num_codebooks, dim, latent_dim)))
+        self.out_kernel = nnx.Param((3 * dim) ** -0.5 * draw(rngs.params(), (num_codebooks, dim, latent_dim)))
         self.out_bias = nnx.Param(jnp.zeros((num_codebooks, latent_dim)))
 
     def factors(self) -> Factors:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from omni_jax import dsp
 from omni_jax.codec_config import CodecConfig
+from omni_jax.nn import fsq
 from omni_jax.nn.conv import CausalConv, ConvNeXtStack
 from omni_jax.nn.quantize import dequantize, quantize
 from omni_jax.types import FRAME_SPEECH_SAMPLES
@@ -42,6 +43,7 @@ class SpectralEncoder(nnx.Module):
         self.coarse = ConvNeXtStack(cfg.encoder_layers[1], dim, hidden_dim, cfg.conv_kernel, rngs=rngs)
         self.norm = nnx.LayerNorm(dim, rngs=rngs)
         self.project = nnx.Linear(dim, cfg.latent_dim, rngs=rngs)
+        self.fsq_levels = cfg.num_codebooks * cfg.fsq_levels
 
     def init_state(self, batch: int) -> State:
         return {
@@ -61,7 +63,8 @@ class SpectralEncoder(nnx.Module):
         x, new["fine"] = self.fine(x, state["fine"])
         x, new["downsample"] = self.downsample(x, state["downsample"])
         x, new["coarse"] = self.coarse(x, state["coarse"])
-        return self.project(self.norm(x)), new
+        latents = self.project(self.norm(x))
+        return fsq.bounded(latents, self.fsq_levels) if self.fsq_levels else latents, new
 
 
 class SpectralDecoder(nnx.Module):
@@ -121,7 +124,7 @@ def synthesize(
 class SpectralCodec(nnx.Module):
     """Encoder, residual codebooks, decoder, and the classifier that makes codebook 0 semantic.
 
-    `codebooks` are set from the quantiser's EMA statistics, never by gradients.
+    `codebooks` are set from the quantiser's EMA statistics, never by gradients, or are FSQ's grids, which stay.
     """
 
     aligned = False  # offline, too, `decode` is late by the decoder's latency
@@ -129,7 +132,9 @@ class SpectralCodec(nnx.Module):
     def __init__(self, cfg: CodecConfig, *, rngs: nnx.Rngs) -> None:
         self.encoder = SpectralEncoder(cfg, rngs=rngs)
         self.decoder = SpectralDecoder(cfg, rngs=rngs)
-        self.codebooks = nnx.Param(jnp.zeros((cfg.num_codebooks, cfg.codebook_size, cfg.latent_dim)))
+        shape = (cfg.num_codebooks, cfg.codebook_size, cfg.latent_dim)
+        grids = fsq.product_codebooks(cfg.fsq_levels, cfg.num_codebooks) if cfg.fsq_levels else jnp.zeros(shape)
+        self.codebooks = nnx.Param(jnp.asarray(grids))
         self.phone_head = nnx.Linear(cfg.latent_dim, SUBFRAMES * cfg.num_phones, rngs=rngs)
 
     def encode(self, wav: Float[Array, "B N"]) -> Int[Array, "B T Q"]:
