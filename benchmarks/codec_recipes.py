@@ -32,6 +32,7 @@ from omni_jax.input_pipeline.corpus import load_speech
 from omni_jax.input_pipeline.loader import Loader, make_codec_loader
 from omni_jax.input_pipeline.materials import corpus_source
 from omni_jax.models import codec, vocoder
+from omni_jax.models.binding import RUNS_ONCE
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.train import use_compilation_cache
 from omni_jax.training.codec_program import compile_codec_step
@@ -110,7 +111,8 @@ def use_of_codebooks(config: Config, params: Any) -> list[tuple[float, float]]:
 def train(config: Config, minutes: float, until_half: bool, loader: Loader) -> tuple[TrainState, dict[str, float]]:
     """The trainer's step until its steps or the CPU-minutes are over."""
     mesh, method = make_mesh(config.mesh, jax.devices()), method_of(config)
-    create = jax.jit(method.create, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    create = jax.jit(method.create, out_shardings=everywhere, compiler_options=RUNS_ONCE)
     state = create(config.seed)
     step = compile_codec_step(config, mesh, method.step, state)
     state = method.prepare(loader, 0, state)

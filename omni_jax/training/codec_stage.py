@@ -20,6 +20,7 @@ from omni_jax.config import Config, OptimizerConfig
 from omni_jax.errors import ConfigError
 from omni_jax.input_pipeline.loader import make_codec_loader
 from omni_jax.models import codec
+from omni_jax.models.binding import RUNS_ONCE
 from omni_jax.nn.quantize import QuantizerState, kmeans_codebooks
 from omni_jax.operations import Operations
 from omni_jax.parallel.mesh import make_mesh
@@ -66,7 +67,7 @@ def train_codec_on(
     run = Run(config, checkpointer.folder, checkpointer, operations=operations)
     everywhere = NamedSharding(mesh, PartitionSpec())
     method = method_of(config)
-    create = jax.jit(method.create, out_shardings=everywhere)
+    create = jax.jit(method.create, out_shardings=everywhere, compiler_options=RUNS_ONCE)
     state = resume(run, create(config.seed), loader)
     step = compile_codec_step(config, mesh, method.step, state)
     prepare = functools.partial(method.prepare, loader)
