@@ -67,7 +67,9 @@ def train_codec_on(
     run = Run(config, checkpointer.folder, checkpointer, operations=operations)
     everywhere = NamedSharding(mesh, PartitionSpec())
     method = method_of(config)
-    create = jax.jit(method.create, out_shardings=everywhere, compiler_options=RUNS_ONCE)
+    # `spectral` starts with the same bits as in the runs that are logged.
+    options = RUNS_ONCE if config.recipe else None
+    create = jax.jit(method.create, out_shardings=everywhere, compiler_options=options)
     state = resume(run, create(config.seed), loader)
     step = compile_codec_step(config, mesh, method.step, state)
     prepare = functools.partial(method.prepare, loader)
