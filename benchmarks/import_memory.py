@@ -1,13 +1,15 @@
 """Host memory that reading a published model takes beyond its arrays, against the largest published tensor.
 
-python -m benchmarks.import_memory [--layers=8] [--width=1024]
+python -m benchmarks.import_memory [--layers=8] [--width=1024] [--resumed]
 
 Writes a Llama of random weights into a temporary directory. On a CPU the arrays are host memory themselves, so their
-bytes are subtracted from the peak of the resident set. Linux only.
+bytes are subtracted from the peak of the resident set. With --resumed another process has read the model before, and
+has left all parts but the last. Linux only.
 """
 
 import argparse
 import json
+import multiprocessing
 import tempfile
 from pathlib import Path
 
@@ -18,26 +20,34 @@ from omni_jax.config import MeshConfig
 from omni_jax.models import binding
 from omni_jax.models.language import LanguageModel
 from omni_jax.parallel.mesh import make_mesh
+from omni_jax.pretrained import kept_parts
 from omni_jax.pretrained.exporting import tensor_sources
 from omni_jax.pretrained.families import TEXT_FAMILIES
-from omni_jax.pretrained.importing import load_model
+from omni_jax.pretrained.importing import Imported, load_model
 from omni_jax.pretrained.tensor_writer import write_tensors
 
 MB = 1e6
+PART_BYTES = 100e6  # smaller parts, because the model is small, too
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--resumed", action="store_true")
     flags = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        largest = write_model(Path(directory), flags.layers, flags.width)
+    with tempfile.TemporaryDirectory() as root:
+        directory, kept = Path(root) / "published", Path(root) / "parts"
+        largest = write_model(directory, flags.layers, flags.width)
+        if flags.resumed:
+            first = multiprocessing.get_context("spawn").Process(target=read, args=(directory, kept))
+            first.start()
+            first.join()
         mesh = make_mesh(MeshConfig())
         warm_up(mesh)
         before = status_kb("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-        model = load_model(directory, mesh)
+        model = read(directory, kept)
         peak = status_kb("VmHWM")
     arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
     beyond = (peak - before) * 1024 - arrays
@@ -46,8 +56,14 @@ def main() -> None:
     print(f"| {arrays / MB:.0f} | {largest / MB:.0f} | {beyond / MB:.0f} | {beyond / largest:.2f} |")
 
 
+def read(directory: Path, kept: Path) -> Imported:
+    kept_parts.PART_BYTES = PART_BYTES
+    return load_model(directory, make_mesh(MeshConfig()), kept=kept)
+
+
 def write_model(directory: Path, layers: int, width: int) -> int:
     """Writes the model one random tensor at a time; returns the bytes of the largest."""
+    directory.mkdir(parents=True, exist_ok=True)
     values = {"model_type": "llama", "vocab_size": 32_000, "hidden_size": width, "intermediate_size": 4 * width}
     values |= {"num_hidden_layers": layers, "num_attention_heads": width // 64, "rms_norm_eps": 1e-6}
     (directory / "config.json").write_text(json.dumps(values))

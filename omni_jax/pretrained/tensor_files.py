@@ -90,7 +90,7 @@ def read_json(path: Path) -> dict:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise UserError(f"{path}: {path.stat().st_size} bytes are too many for JSON: is it the right file?")
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}): copy it again") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: want a JSON object: copy it again")
@@ -115,7 +115,7 @@ def read_header(path: Path) -> dict[str, Tensor]:
         try:
             header = json.loads(file.read(length))
             tensors = dict(_parse(path, header, 8 + length))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: damaged safetensors header ({error}): copy it again") from None
     end = max((tensor.start + tensor.num_bytes for tensor in tensors.values()), default=8 + length)
     if end > size:

@@ -114,29 +114,36 @@ def text_outputs(model):
     return {"ids": ids.numpy(), "logits": logits, "said": said[:, ids.shape[1] :].numpy()}
 
 
-_TOWER = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2}
+_TOWERS = {"golden": (12, 20, 2, 2), "odd": (18, 23, 3, 3), "one": (14, 9, 1, 7)}  # width, mlp, layers, heads
+_SIDES = {"golden": 3, "odd": 5, "one": 2}  # patches
 _PATCH = 4
 VISION_FAMILIES = ("clip", "siglip", "siglip2")
 
 
-def encoder_model(name):
+def encoder_model(name, shape="golden", seed=0):
     import transformers
 
+    width, mlp, layers, heads = _TOWERS[shape]
     if name == "whisper":
         config = transformers.WhisperConfig(
-            d_model=12, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2,
-            encoder_ffn_dim=20, decoder_ffn_dim=20, vocab_size=16, num_mel_bins=10, max_source_positions=12,
-            max_target_positions=8, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3,
+            d_model=width, encoder_layers=layers, decoder_layers=1, encoder_attention_heads=heads,
+            decoder_attention_heads=2, encoder_ffn_dim=mlp, decoder_ffn_dim=20, vocab_size=16, num_mel_bins=10,
+            max_source_positions=12, max_target_positions=8, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+            decoder_start_token_id=3,
         )  # fmt: skip
-        return randomise(transformers.WhisperModel(config))
-    picture = {"patch_size": _PATCH} | ({"num_patches": 9} if name == "siglip2" else {"image_size": 3 * _PATCH})
+        return randomise(transformers.WhisperModel(config), seed)
+    side = _SIDES[shape]
+    picture = {"patch_size": _PATCH} | (
+        {"num_patches": side**2} if name == "siglip2" else {"image_size": side * _PATCH}
+    )
+    sizes = {"hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": heads}
     configs = {
         "clip": (transformers.CLIPVisionModel, transformers.CLIPVisionConfig),
         "siglip": (transformers.SiglipVisionModel, transformers.SiglipVisionConfig),
         "siglip2": (transformers.Siglip2VisionModel, transformers.Siglip2VisionConfig),
     }
     model, config = configs[name]
-    return randomise(model(config(**_TOWER, **picture)))
+    return randomise(model(config(**sizes, **picture)), seed)
 
 
 def recogniser_model(shape="golden", seed=0):
@@ -217,25 +224,33 @@ _MARKS = {"image_token_id": 61, "audio_token_id": 60, "video_token_id": 62, "vis
 _MARKS |= {"audio_start_token_id": 59}
 GRID = (4, 6)  # patches of the picture
 MEL_FRAMES, HEARD = 150, 20  # of the clip, and what the tower makes of them
+_THINKER_TEXT = {
+    "golden": (16, 4, 2, 8, [2, 1, 1], 3),
+    "odd": (20, 5, 1, 14, [3, 2, 2], 4),
+    "one": (22, 3, 3, 10, [3, 1, 1], 2),
+}
+_THINKER_AUDIO = {"golden": (12, 2, 20, 2), "odd": (18, 3, 23, 3), "one": (10, 1, 9, 1)}
+_THINKER_VISION = {"golden": (16, 2, 20, 4, [0, 2]), "odd": (24, 3, 25, 5, [1, 2, 4]), "one": (20, 1, 21, 1, [0])}
 
 
 def thinker_model(shape="golden", seed=0):
     """Qwen3-Omni's thinker with both towers."""
     import transformers
 
-    width, heads, kv, head_dim, sections, layers = {
-        "golden": (16, 4, 2, 8, [2, 1, 1], 3),
-        "odd": (20, 5, 1, 14, [3, 2, 2], 4),
-    }[shape]
+    width, heads, kv, head_dim, sections, layers = _THINKER_TEXT[shape]
+    hear_width, hear_heads, hear_mlp, hear_layers = _THINKER_AUDIO[shape]
+    see_width, see_heads, see_mlp, see_layers, deep = _THINKER_VISION[shape]
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections}
     config = transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe.Qwen3OmniMoeThinkerConfig(
         text_config={"vocab_size": 64, "hidden_size": width, "intermediate_size": 24, "num_hidden_layers": layers}
         | {"num_attention_heads": heads, "num_key_value_heads": kv, "head_dim": head_dim, "num_experts": 4}
         | {"num_experts_per_tok": 2, "moe_intermediate_size": 12, "mlp_only_layers": [0], "rope_parameters": rope},
-        audio_config={"d_model": 12, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 20}
-        | {"num_mel_bins": 10, "downsample_hidden_size": 6, "output_dim": width, "n_window_infer": 100},
-        vision_config={"depth": 4, "hidden_size": 16, "num_heads": 2, "intermediate_size": 20, "patch_size": _PATCH}
-        | {"num_position_embeddings": 25, "out_hidden_size": width, "deepstack_visual_indexes": [0, 2]},
+        audio_config={"d_model": hear_width, "encoder_layers": hear_layers, "encoder_attention_heads": hear_heads}
+        | {"encoder_ffn_dim": hear_mlp, "output_dim": width, "n_window_infer": 100}
+        | {"num_mel_bins": 10, "downsample_hidden_size": 6},
+        vision_config={"depth": see_layers, "hidden_size": see_width, "num_heads": see_heads}
+        | {"intermediate_size": see_mlp, "patch_size": _PATCH, "num_position_embeddings": 25}
+        | {"out_hidden_size": width, "deepstack_visual_indexes": deep},
         **_MARKS,
     )  # fmt: skip
     name = "Qwen3OmniMoeThinkerForConditionalGeneration"

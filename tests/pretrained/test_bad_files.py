@@ -1,16 +1,19 @@
 """What is wrong with a published checkpoint is said in one line, before anything is read or written."""
 
 import json
+import pickle
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from omni_jax.config import MeshConfig
+from omni_jax.config import Config, MeshConfig
 from omni_jax.errors import UserError
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.pretrained.__main__ import main
+from omni_jax.pretrained.assembling import assemble
 from omni_jax.pretrained.exporting import export_text_model
 from omni_jax.pretrained.importing import import_text_model, load_model
 
@@ -35,7 +38,7 @@ def change_config(directory, **values):
 def refused(directory, tmp_path, message, **flags):
     with pytest.raises(UserError, match=message):
         import_text_model(directory, tmp_path / "out", ONE, **flags)
-    assert not (tmp_path / "out").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {directory.name}
 
 
 @pytest.mark.parametrize(
@@ -90,14 +93,38 @@ def test_a_truncated_file(copy, tmp_path, keep):
 
 def test_a_header_that_is_no_header(copy, tmp_path):
     directory = copy("gpt2")
-    (directory / "model.safetensors").write_bytes((4).to_bytes(8, "little") + b"nope")
-    refused(directory, tmp_path, "damaged safetensors header")
+    for header in (b"nope", b"[" * 200_000, b'{"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}'):
+        (directory / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        refused(directory, tmp_path, "damaged safetensors header")
 
 
 def test_a_pickle_is_not_opened(copy, tmp_path):
-    directory = copy("gpt2")
-    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    directory, opened = copy("gpt2"), tmp_path / "opened"
+
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (opened,)
+
+    (directory / "model.safetensors").unlink()
+    (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Payload()))
     refused(directory, tmp_path, "pytorch_model.bin: a pickle can run code")
+    assert not opened.exists()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("text", "qwen2"), ("audio", "whisper"), ("vision", "siglip")])
+def test_a_damaged_part_is_not_assembled(copy, tmp_path, kind, name):
+    directory, out = copy(name), tmp_path / "out"
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="truncated"):
+        assemble(Config(), {kind: directory}, out, ONE)
+    path.rename(directory / "pytorch_model.bin")
+    with pytest.raises(UserError, match="a pickle can run code"):
+        assemble(Config(), {kind: directory}, out, ONE)
+    change_config(directory, model_type="mamba")
+    with pytest.raises(UserError, match="model_type='mamba' is not known here"):
+        assemble(Config(), {kind: directory}, out, ONE)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_family_that_cannot_say_it(tmp_path):

@@ -8,18 +8,21 @@ import pytest
 from omni_jax.config import MeshConfig
 from omni_jax.dsp import log_mel_whisper
 from omni_jax.evals.whisper_asr import decoding_rules
-from omni_jax.models import whisper
+from omni_jax.models import binding, thinker, whisper
+from omni_jax.models.encoders.tower import WhisperEncoder
 from omni_jax.models.language import greedy, logits
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.pretrained.exporting import export_text_model
 from omni_jax.pretrained.families import TEXT_FAMILIES
 from omni_jax.pretrained.importing import load_model
 from omni_jax.pretrained.peft import write_adapters
+from omni_jax.pretrained.qwen_omni import THINKER
 from omni_jax.pretrained.whisper import WHISPER_WHOLE
 
 from . import published
 from .test_encoders import see
 from .test_peft import with_updates
+from .test_thinker import thinker_input
 
 torch = pytest.importorskip("torch", reason="the oracle is PyTorch")
 transformers = pytest.importorskip("transformers", reason="the oracle's models are transformers'")
@@ -90,6 +93,19 @@ def test_peft_computes_with_our_adapters(family, lora, tmp_path):
 
 
 @pytest.mark.parametrize("shape", ["odd", "one"])
+def test_qwen3_omnis_thinker(shape, tmp_path):
+    """A text with a picture and a clip in it: logits, and the cached greedy continuation."""
+    model = published.thinker_model(shape, seed=6)
+    model.save_pretrained(tmp_path)
+    expected = published.thinker_outputs(model)
+    ours, inputs = load_model(tmp_path, ONE, family=THINKER), thinker_input(expected)
+    np.testing.assert_array_equal(inputs.position_ids, expected["positions"])
+    np.testing.assert_allclose(thinker.logits(ours.config, ours.params, inputs), expected["logits"], atol=LOGITS)
+    said = thinker.greedy(ours.config, ours.params, inputs, published.NEW_TOKENS)
+    np.testing.assert_array_equal(said, expected["said"])
+
+
+@pytest.mark.parametrize("shape", ["odd", "one"])
 def test_whisper_whole(shape, tmp_path):
     model = published.recogniser_model(shape, seed=4)
     model.save_pretrained(tmp_path)
@@ -125,6 +141,25 @@ def test_whisper_transcribes_30_s_as_generate_does(tmp_path):
     got = whisper.transcribe(ours.config, ours.params, np.asarray(log_mel_whisper(wav[None])), rules, 32)[0]
     said = said[4:] if said[0] == 50258 else said
     np.testing.assert_array_equal(np.asarray(got)[: len(said)], said)
+
+
+@pytest.mark.parametrize("shape", ["odd", "one"])
+def test_whispers_encoder(shape, tmp_path):
+    model = published.encoder_model("whisper", shape, seed=2)
+    model.save_pretrained(tmp_path)
+    expected, ours = published.whisper_outputs(model), load_model(tmp_path, ONE)
+    hidden = binding.bind(WhisperEncoder, ours.config, ours.params)(expected["mel"])
+    np.testing.assert_allclose(hidden, expected["hidden"], atol=LOGITS)
+
+
+@pytest.mark.parametrize(("shape", "side"), [("odd", 5), ("one", 2)])
+@pytest.mark.parametrize("name", published.VISION_FAMILIES)
+def test_vision_encoders(name, shape, side, tmp_path):
+    model = published.encoder_model(name, shape, seed=2)
+    model.save_pretrained(tmp_path)
+    expected = published.vision_outputs(name, model, side, side)
+    hidden = see(load_model(tmp_path, ONE), expected["patches"], side, side)
+    np.testing.assert_allclose(hidden, expected["hidden"], atol=LOGITS)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(3, 3), (2, 5), (5, 1)])
