@@ -96,12 +96,14 @@ def write_programs(
 def _export(program: Program, platforms: Sequence[str]) -> tuple[export.Exported, list[str]]:
     """The program over flat lists, and the names of its outputs."""
     leaves, structure = jax.tree.flatten(program.inputs)
+    names: list[str] = []
 
     def flat(*leaves: Array) -> tuple[Array, ...]:
-        return tuple(jax.tree.leaves(program.function(**jax.tree.unflatten(structure, leaves))))
+        outputs = program.function(**jax.tree.unflatten(structure, leaves))
+        names[:] = tree_names(outputs)  # while it is traced: a second trace only for them takes as long
+        return tuple(jax.tree.leaves(outputs))
 
-    exported = export.export(jax.jit(flat), platforms=list(platforms))(*leaves)
-    return exported, tree_names(jax.eval_shape(program.function, **program.inputs))
+    return export.export(jax.jit(flat), platforms=list(platforms))(*leaves), names
 
 
 def tree_names(tree: Any) -> list[str]:
