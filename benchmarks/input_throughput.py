@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 from absl import flags
+from threadpoolctl import threadpool_limits
 
 from configs import own_data
 from omni_jax.config import Config
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--sources", default="text,speech,pictures")
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args()
+    threadpool_limits(limits=1, user_api="blas")  # as the loader has it; two threads would wait for each other
     print("| source | reader | examples/s | MB/s | tokens/s |\n|---|---|---|---|---|")
     for name in chosen.sources.split(","):
         config = source_config(name, chosen.workers)
