@@ -18,7 +18,7 @@ DIRECT_SAMPLES = 40  # 2.5 ms before the first reflection
 VOCAL_TRACT_RANGE = (0.9, 1.12)
 MEL_TILT = 0.125  # log-mel units of 40 dB
 
-Wav = Float[np.ndarray, "N"]
+Wav = Float[np.ndarray, "_N"]
 
 
 def rms(wav: Wav) -> float:

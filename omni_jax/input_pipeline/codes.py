@@ -28,8 +28,8 @@ FIRST_FADE_FRAME = 6
 FADE_EVERY_FRAMES = 2
 SHORTEST_REST_FRAMES = 8  # a fade leaves at least this much unsaid
 
-Wav = Float[np.ndarray, "N"]
-Codes = Int[np.ndarray, "F Q"]
+Wav = Float[np.ndarray, "_N"]
+Codes = Int[np.ndarray, "_F Q"]
 EncodeFn = Callable[[Float[np.ndarray, "B N"]], Int[np.ndarray, "B T Q"]]
 
 

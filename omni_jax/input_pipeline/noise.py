@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from omni_jax.input_pipeline import augment
 
-Wav = Float[np.ndarray, "N"]
+Wav = Float[np.ndarray, "_N"]
 
 SNR_DB = (8.0, 30.0)
 GAIN_DB = (-12.0, 6.0)

@@ -29,8 +29,8 @@ FRAME_MS = 1000.0 / FRAME_RATE_HZ
 ASR_DELAYS = {3: "three", 6: "six", 12: "twelve", 25: "twenty five"}
 TTS_DELAYS = {0: "zero", 3: "three", 6: "six", 12: "twelve", 25: "twenty five"}
 
-Mel = Float[np.ndarray, "A8 M"]
-Codes = Int[np.ndarray, "F Q"]
+Mel = Float[np.ndarray, "_A8 M"]
+Codes = Int[np.ndarray, "_F Q"]
 
 
 def placed_words(words: Sequence[Span], tokenizer: Tokenizer, start_frame: int = 0) -> list[PlacedWord]:

@@ -117,7 +117,7 @@ def picture_patches(materials: Materials, picture: Picture, rng: np.random.Gener
 
 def with_tag(materials: Materials, example: Example, picture: Picture | None) -> Example:
     """Adds the name of the picture, if there is one, as the vision encoder's own target."""
-    return example if picture is None else replace(example, tags=materials.tokenizer.encode(picture.label))
+    return example if picture is None else replace(example, tags=tuple(materials.tokenizer.encode(picture.label)))
 
 
 def with_article(noun: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.model_config import TransformerConfig
@@ -107,7 +108,7 @@ class Transformer(nnx.Module):
             )
         return self.norm(x), self._moe_stats(stats)
 
-    def init_cache(self, batch: int, prefix_slots: int, ring_slots: int, dtype: jnp.dtype) -> KVCache:
+    def init_cache(self, batch: int, prefix_slots: int, ring_slots: int, dtype: DTypeLike) -> KVCache:
         heads_and_dim = (self.cfg.num_kv_heads, self.cfg.head_dim)
         return init_cache(self.cfg.num_layers, batch, prefix_slots, ring_slots, heads_and_dim, dtype)
 

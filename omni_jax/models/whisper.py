@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.encoder_config import TowerConfig, WhisperConfig
@@ -71,7 +72,7 @@ class Whisper(nnx.Module):
         encoded = self.encoder(mel)
         return run_layers(self.layers, lambda layer, x, _: (x, layer.cross.keys_values(x)), encoded)[1]
 
-    def init_cache(self, batch: int, length: int, dtype: jnp.dtype) -> KVCache:
+    def init_cache(self, batch: int, length: int, dtype: DTypeLike) -> KVCache:
         decoder = self.cfg.decoder
         heads = (decoder.num_heads, decoder.embed_dim // decoder.num_heads)
         return init_cache(decoder.num_layers, batch, 0, length, heads, dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.types import ABSENT
@@ -33,7 +34,7 @@ class Placement(NamedTuple):
 
 
 def init_cache(
-    num_layers: int, batch: int, prefix_slots: int, ring_slots: int, heads_and_dim: tuple[int, int], dtype: jnp.dtype
+    num_layers: int, batch: int, prefix_slots: int, ring_slots: int, heads_and_dim: tuple[int, int], dtype: DTypeLike
 ) -> KVCache:
     """An empty cache."""
     slots = prefix_slots + ring_slots

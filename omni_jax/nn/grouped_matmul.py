@@ -15,7 +15,7 @@ _TILE = 1024  # with _ROW_TILE the tiles take 10 MB of a TPU core's 16 MB of sco
 
 
 def grouped_matmul(
-    x: Float[Array, "N D"], w: Float[Array, "E D F"], sizes: Int[Array, "E"], *, transposed: bool = False
+    x: Float[Array, "N D"], w: Float[Array, "E _ _"], sizes: Int[Array, "E"], *, transposed: bool = False
 ) -> Float[Array, "N F"]:
     """`x[i] @ w[group of i]`, where the first `sizes[0]` rows belong to group 0 and so on.
 
@@ -32,7 +32,7 @@ def grouped_matmul(
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def mosaic_matmul(
     x: Float[Array, "N D"],
-    w: Float[Array, "E D F"],
+    w: Float[Array, "E _ _"],
     sizes: Int[Array, "E"],
     transposed: bool = False,
     interpret: bool = False,

@@ -30,7 +30,7 @@ def section_of_pair(sections: tuple[int, int, int]) -> np.ndarray:
 
 
 def rotary(
-    position_ids: Int[Array, "B T 3"],
+    position_ids: Int[Array, "B T axes"],
     sections: tuple[int, int, int],
     theta: float,
     stretch: tuple[float, ...] = (),

@@ -68,7 +68,7 @@ class StreamLayer(nnx.Module):
     def init_state(self, batch: int) -> State:
         return {}
 
-    def step(self, x: Float[Array, "B T C"], state: State) -> tuple[Float[Array, "B T D"], State]:
+    def step(self, x: Float[Array, "B T C"], state: State) -> tuple[Float[Array, "B N D"], State]:
         return self(x), state
 
 
@@ -110,14 +110,14 @@ class Conv(StreamLayer):
         self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (window.kernel_size, in_dim, out_dim)))
         self.bias = nnx.Param(jnp.zeros(out_dim)) if bias else None
 
-    def _convolve(self, padded: Float[Array, "B T C"]) -> Float[Array, "B T D"]:
+    def _convolve(self, padded: Float[Array, "B T C"]) -> Float[Array, "B N D"]:
         stride, dilation = (self.window.stride,), (self.window.dilation,)
         y = jax.lax.conv_general_dilated(
             padded, self.kernel[...], stride, "VALID", rhs_dilation=dilation, dimension_numbers=_LAYOUT
         )
         return y if self.bias is None else y + self.bias[...][None, None]
 
-    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T D"]:
+    def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B N D"]:
         window, length = self.window, x.shape[1]
         if window.padding is None:
             # A last partial stride is completed with padding of the same kind.
@@ -131,7 +131,7 @@ class Conv(StreamLayer):
             state["seen"] = jnp.zeros(batch, jnp.int32)
         return state
 
-    def step(self, x: Float[Array, "B T C"], state: State) -> tuple[Float[Array, "B T D"], State]:
+    def step(self, x: Float[Array, "B T C"], state: State) -> tuple[Float[Array, "B N D"], State]:
         window, length = self.window, x.shape[1]
         if length % window.stride:
             raise ValueError(f"Conv: {length} steps are not a multiple of stride={window.stride}: cut the chunk so")

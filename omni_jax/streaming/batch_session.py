@@ -83,7 +83,7 @@ class BatchSession:
         self._state, output = jit_tick(self._config, self._weights, self._state, samples, mask)
         return _to_host(output, start)
 
-    def run_offline(self, user_wavs: Sequence[Float[np.ndarray, " N"]]) -> BatchFrames:
+    def run_offline(self, user_wavs: Sequence[Float[np.ndarray, " _N"]]) -> BatchFrames:
         """Whole recordings at once, equal to pushing them frame by frame; a row stops at its recording's end.
 
         Recordings are padded with silence to whole frames. Frames after a row's end are zeros.

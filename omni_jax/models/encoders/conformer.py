@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.model_config import AudioEncoderConfig
@@ -140,7 +141,7 @@ class Conformer(SlotHeads, nnx.Module):
 
         return run_layers(self.layers, body, x, remat=self.remat, scan=self.scan_layers)[0]
 
-    def init_state(self, batch: int, dtype: jnp.dtype = jnp.float32) -> ConformerState:
+    def init_state(self, batch: int, dtype: DTypeLike = jnp.float32) -> ConformerState:
         cfg = self.cfg
         return ConformerState(
             stem=jnp.zeros((batch, _STEM_KERNEL - 1, _STEM_FRAMES * cfg.num_mels), dtype),
