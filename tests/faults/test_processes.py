@@ -34,7 +34,7 @@ def test_four_then_two_then_one_then_four_processes(whole, tmp_path):
 @pytest.mark.parametrize(("rank", "number"), [(2, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGSTOP)])
 def test_a_lost_process_is_named_and_the_launcher_starts_again(whole, tmp_path, rank, number):
     flags = ("--step_s=0.1", "--checkpoint_every=5", f"--stall_timeout_s={STALL_TIMEOUT_S}")
-    process = launch(tmp_path, 4, 40, *flags, launcher=["--max_restarts=1"])
+    process = launch(tmp_path, 4, 40, *flags, launcher=["--max_restarts=1", "--grace_s=15"])
     pids = process_ids(process)
     wait_for_step(tmp_path, 8, process)
     os.kill(pids[rank], number)
