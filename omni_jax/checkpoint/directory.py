@@ -35,7 +35,7 @@ def checkpoint_directory(workdir: str | Path) -> epath.Path:
     return place(workdir) / "checkpoints"
 
 
-def committed_steps(directory: epath.Path) -> list[int]:
+def committed_steps(directory: Path | epath.Path) -> list[int]:
     """Steps of the checkpoints that count, ascending."""
     return [step for step in _steps(directory) if is_committed(directory / str(step)) or _is_layout_1(directory, step)]
 
@@ -115,7 +115,7 @@ def kept_steps(metrics: Mapping[int, Mapping[str, float]], keep: int, keep_every
     return kept | ({min(rated, key=rated.__getitem__)} if rated else set())
 
 
-def _steps(directory: epath.Path) -> list[int]:
+def _steps(directory: Path | epath.Path) -> list[int]:
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal() and path.is_dir())
 
 
@@ -126,7 +126,7 @@ def _metrics(directory: epath.Path, step: int) -> dict[str, float]:
         return {}
 
 
-def _is_layout_1(directory: epath.Path, step: int) -> bool:
+def _is_layout_1(directory: Path | epath.Path, step: int) -> bool:
     """Whether a checkpoint is of the first layout, whose marker was Orbax' own rename."""
     extra = directory / str(step) / "extra" / "metadata"
     if is_committed(directory / str(step)) or not extra.exists():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from etils import epath
@@ -40,7 +40,7 @@ def write_commit(directory: epath.Path, num_processes: int, facts: Mapping[str, 
     write_whole(directory / COMMIT_FILE, json.dumps(body | {"sha256": _body_sha256(body)}))
 
 
-def is_committed(directory: epath.Path) -> bool:
+def is_committed(directory: Path | epath.Path) -> bool:
     return (directory / COMMIT_FILE).exists()
 
 
