@@ -52,6 +52,7 @@ def cache(args: argparse.Namespace) -> int:
     if state and {name: state.get(name) for name in wanted} != wanted:
         raise UserError(f"{args.out} holds {state.get('name')}, made with other flags: take another --out")
     if not state:
+        register_tasks(args)
         counts = scatter(args)
         state = wanted | {"examples_by_shard": counts}
         description.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
@@ -87,8 +88,11 @@ def loose_path(args: argparse.Namespace, shard: int) -> Path:
     return args.out / f"{args.split}-{shard:05d}.loose"
 
 
-def examples(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The fields of our schema. Raises UserError for an unknown name, or a mixture without an end."""
+def register_tasks(args: argparse.Namespace) -> None:
+    """Before a bar shows progress: its thread and TensorFlow's lazy imports disturb each other.
+
+    Raises UserError for a mixture without an end.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import seqio
 
@@ -96,6 +100,10 @@ def examples(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     if args.name in seqio.MixtureRegistry.names() and not args.examples:
         raise UserError(f"{args.name} is a mixture, which has no end: give --examples=N")
+
+
+def examples(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The fields of our schema. Raises UserError for an unknown name."""
     limit = args.examples or -1  # TensorFlow's word for all of them
     for fields in seqio_examples(args.name, args.split, limit, args.seed):
         yield fields | {"audio": _compressed(fields["audio"])} if "audio" in fields else fields
