@@ -14,6 +14,7 @@ from omni_jax.errors import UserError, run_main
 from omni_jax.export.archive import Bundle, describe, write_archive, write_companions
 from omni_jax.export.bundle import load_bundle
 from omni_jax.export.directory import whole_or_absent
+from omni_jax.export.onnx_graphs import find_converter, model_graphs, write_graphs
 from omni_jax.export.precision import DTYPES
 from omni_jax.export.programs import write_programs
 from omni_jax.export.sharded import write_sharded
@@ -28,11 +29,15 @@ FORMATS = {
     "stablehlo": "the archive, with the streaming functions as programs and a loader that needs jax and flatbuffers",
     "triton": "a model repository for Triton Inference Server, with stablehlo's programs in it",
     "orbax": "parameters for JAX servers, laid out over --mesh",
+    "onnx": "turn detector and codec, a graph a streaming step",
 }
 
 
 _TALK = "talk to it: python -m omni_jax.generate --workdir={out} --audio=question.wav --out=answer.wav"
-_NEXT = dict.fromkeys(FORMATS, _TALK) | {"triton": "serve it: tritonserver --model-repository={out}"}
+_NEXT = dict.fromkeys(FORMATS, _TALK) | {
+    "triton": "serve it: tritonserver --model-repository={out}",
+    "onnx": "inputs and outputs of the graphs: {out}/onnx.json",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,13 +75,19 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             raise UserError(f"--{name}={getattr(flags, name)}: want at least 1")
     if flags.format == "triton" and flags.rows > 1:
         raise UserError(f"--rows={flags.rows}: Triton's calls run one by one; --max_calls bounds them")
+    if flags.format == "onnx" and flags.dtype != "float32":
+        raise UserError(f"--dtype={flags.dtype}: the graphs of --format=onnx hold float32")
     return flags
 
 
 def _write(directory: Path, bundle: Bundle, weights: Weights, flags: argparse.Namespace) -> None:
     if flags.format == "triton":
         directory = make_repository(directory, bundle.config.model, flags.max_calls)
-    if flags.format == "orbax":
+    if flags.format == "onnx":
+        to_onnx = find_converter()
+        write_graphs(directory, model_graphs(bundle), to_onnx)
+        write_companions(directory, bundle)
+    elif flags.format == "orbax":
         axes = omni.param_axes(bundle.config.model)
         write_sharded(directory, weights, axes, parse_mesh(flags.mesh, fsdp=1))
         write_companions(directory, bundle)

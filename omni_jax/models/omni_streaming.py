@@ -118,20 +118,38 @@ def step(
 ) -> tuple[StreamState, StepOutput]:
     """One frame. Rows outside `exec_mask` keep their state; their outputs mean nothing."""
     model = bind(cfg, params)
-    audio, encoded = model.audio_encoder.step(state.audio, mel.astype(cfg.compute_dtype), exec_mask)
-    timeline = _frame(cfg, state, exec_mask)
-    x = model.embed(timeline, model.adapt_audio(encoded)[0], None)
-    hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, exec_mask[:, None], pinned=False)
-    text, codes = _choose(model, hidden[:, 0], state.text, key, sampling)
-    vad_logits, turn_logits = model.turn_head(hidden[:, 0])
-    new_state = StreamState(
-        audio=audio,
-        cache=cache,
-        position=state.position + exec_mask,
-        text=jnp.where(exec_mask, text, state.text),
-        codes=jnp.where(exec_mask[:, None], codes, state.codes),
+    heard, hidden = _listen(model, state, mel, exec_mask)
+    text, codes = _choose(model, hidden, state.text, key, sampling)
+    vad_logits, turn_logits = model.turn_head(hidden)
+    new_state = heard._replace(
+        text=jnp.where(exec_mask, text, state.text), codes=jnp.where(exec_mask[:, None], codes, state.codes)
     )
     return new_state, StepOutput(text, codes, turn_logits, vad_logits)
+
+
+@partial(jax.jit, static_argnums=0)
+def turn_step(
+    cfg: ModelConfig, params: Params, state: StreamState, mel: Float[Array, "B 8 M"], exec_mask: Bool[Array, "B"]
+) -> tuple[StreamState, Float[Array, "B"], Float[Array, "B R"]]:
+    """The turn detector alone: (state, voice activity logits, turn logits) of one frame, as `step` has them.
+
+    Nothing is chosen: `state.text` and `state.codes` stay what the model says in this frame, and the caller puts in
+    those of the next.
+    """
+    model = bind(cfg, params)
+    heard, hidden = _listen(model, state, mel, exec_mask)
+    return heard, *model.turn_head(hidden)
+
+
+def _listen(
+    model: Omni, state: StreamState, mel: Float[Array, "B 8 M"], exec_mask: Bool[Array, "B"]
+) -> tuple[StreamState, Float[Array, "B D"]]:
+    """The frame through encoder and trunk: the state after it, with its own text and codes, and the hidden state."""
+    audio, encoded = model.audio_encoder.step(state.audio, mel.astype(model.cfg.compute_dtype), exec_mask)
+    timeline = _frame(model.cfg, state, exec_mask)
+    x = model.embed(timeline, model.adapt_audio(encoded)[0], None)
+    hidden, cache = model.transformer.extend(x, timeline.position_ids, state.cache, exec_mask[:, None], pinned=False)
+    return state._replace(audio=audio, cache=cache, position=state.position + exec_mask), hidden[:, 0]
 
 
 def _frame(cfg: ModelConfig, state: StreamState, exec_mask: Bool[Array, "B"]) -> Timeline:

@@ -145,3 +145,17 @@ def test_only_a_word_or_an_interruption_follows_its_announcement(params):
         assert said_after(announcement, Control.WAIT, Control.END_OF_TURN, word) == word
         assert said_after(announcement, Control.WAIT, Control.INTERRUPT, word) == Control.INTERRUPT
     assert said_after(Control.WAIT, Control.WAIT, Control.END_OF_TURN, word) == Control.WAIT
+
+
+def test_the_turn_detector_alone_hears_what_the_step_hears(params):
+    batch = dialogue(frames=1, rows=2)
+    state = omni_streaming.init_stream(MODEL, params, 2, 16, PREFIX)
+    state = omni_streaming.prefill(MODEL, params, state, prefix_of(batch))
+    mel, mask = batch.media.mel, np.array([True, False])
+    after, output = omni_streaming.step(MODEL, params, state, mel, jax.random.key(0), GREEDY, mask)
+    alone, vad_logits, turn_logits = omni_streaming.turn_step(MODEL, params, state, mel, mask)
+    np.testing.assert_allclose(vad_logits, output.vad_logits, atol=PARITY)
+    np.testing.assert_allclose(turn_logits, output.turn_logits, atol=PARITY)
+    given = alone._replace(text=after.text, codes=after.codes)
+    for ours, theirs in zip(jax.tree.leaves(given), jax.tree.leaves(after)):
+        np.testing.assert_allclose(ours, theirs, atol=PARITY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -115,7 +116,7 @@ def synthesize(
 ) -> tuple[Float[Array, "B N"], Float[Array, "B Wo"]]:
     """ISTFT by overlap-add. The Hann window squared sums to 0.375 W / hop everywhere, so the scale is a constant."""
     magnitude = jnp.exp(jnp.minimum(log_magnitude, MAX_LOG_MAGNITUDE))
-    frames = jnp.fft.irfft(magnitude * jnp.exp(1j * phase))
+    frames = jnp.fft.irfft(jax.lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase)))
     window = frames.shape[-1]
     scale = hop / (0.375 * window)
     return dsp.overlap_add(frames * (dsp.hann(window) * scale)[None, None], hop, tail)
