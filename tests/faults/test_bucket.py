@@ -19,6 +19,7 @@ WORKDIR = "gs://runs/first"
 @pytest.fixture
 def bucket(monkeypatch):
     """A file system object on the emulator; runs that are started find it by their environment."""
+    monkeypatch.setenv(HNS, "false")  # read at the import; it would ask Google what kind of bucket it is
     gcsfs = pytest.importorskip("gcsfs")
     emulator = pytest.importorskip("gcp_storage_emulator.server")
     with emulator.create_server("localhost", 0, in_memory=True, default_bucket="runs") as server:
@@ -26,7 +27,6 @@ def bucket(monkeypatch):
         urllib.request.urlopen(address).close()
         for name in ADDRESSES:
             monkeypatch.setenv(name, address)
-        monkeypatch.setenv(HNS, "false")  # it would ask Google what kind of bucket it is
         yield gcsfs.GCSFileSystem(
             endpoint_url=address, token="anon", use_listings_cache=False, skip_instance_cache=True
         )
