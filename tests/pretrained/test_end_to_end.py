@@ -55,7 +55,7 @@ def write_parts(root):
     )
     speak = transformers.MimiConfig(
         num_filters=2, upsampling_ratios=[8, 6, 5, 4], hidden_size=12, num_hidden_layers=1, intermediate_size=16,
-        num_attention_heads=2, num_key_value_heads=2, codebook_size=24, codebook_dim=6,
+        num_attention_heads=2, num_key_value_heads=2, codebook_size=32, codebook_dim=6,
         vector_quantization_hidden_dimension=6, num_quantizers=9, upsample_groups=12,
     )  # fmt: skip
     models = {
