@@ -6,9 +6,10 @@ import math
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from omni_jax.codec_config import DacConfig
+from omni_jax.models.codec.published import PublishedCodec
 from omni_jax.models.codec.quantizers import FactorisedQuantizer
 from omni_jax.nn.stream import Chain, Conv, ConvTranspose, Residual, Snake, State, StreamLayer, Window, centred
 
@@ -93,27 +94,14 @@ class DacDecoder(nnx.Module):
         return jnp.tanh(wav[..., 0]), state
 
 
-class DacCodec(nnx.Module):
-    """Encoder, factorised quantiser, decoder."""
+class DacCodec(PublishedCodec):
+    """Encoder, factorised quantiser, decoder.
 
-    aligned = True  # offline, `decode`'s sample n belongs to the encoder's sample n
+    For odd strides `decode` gives a few samples fewer than T hops, like the published model.
+    """
 
     def __init__(self, cfg: DacConfig, *, rngs: nnx.Rngs) -> None:
         self.encoder = DacEncoder(cfg, rngs=rngs)
         self.decoder = DacDecoder(cfg, rngs=rngs)
         shape = (cfg.num_codebooks, cfg.codebook_size, cfg.codebook_dim)
         self.quantizer = FactorisedQuantizer(shape, cfg.latent_dim, rngs=rngs)
-
-    def encode(self, wav: Float[Array, "B N"]) -> Int[Array, "B T Q"]:
-        return self.quantizer.encode(self.encoder(wav))
-
-    def decode(self, codes: Int[Array, "B T Q"]) -> Float[Array, "B N"]:
-        """For odd strides a few samples fewer than T hops, like the published model."""
-        return self.decoder(self.quantizer.decode(codes))
-
-    def encode_step(self, wav: Float[Array, "B N"], state: State) -> tuple[Int[Array, "B T Q"], State]:
-        latents, state = self.encoder.step(wav, state)
-        return self.quantizer.encode(latents), state
-
-    def decode_step(self, codes: Int[Array, "B T Q"], state: State) -> tuple[Float[Array, "B N"], State]:
-        return self.decoder.step(self.quantizer.decode(codes), state)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from omni_jax.codec_config import SeanetConfig
 from omni_jax.models.codec.frame_transformer import FrameTransformer
+from omni_jax.models.codec.published import PublishedCodec
 from omni_jax.models.codec.quantizers import ResidualQuantizer, SplitQuantizer
 from omni_jax.nn.lstm import LSTM
 from omni_jax.nn.stream import (
@@ -117,10 +118,8 @@ class SeanetDecoder(nnx.Module):
         return wav[..., 0], state
 
 
-class SeanetCodec(nnx.Module):
+class SeanetCodec(PublishedCodec):
     """Encoder, quantiser, decoder."""
-
-    aligned = True  # offline, `decode`'s sample n belongs to the encoder's sample n
 
     def __init__(self, cfg: SeanetConfig, *, rngs: nnx.Rngs) -> None:
         self.encoder = SeanetEncoder(cfg, rngs=rngs)
@@ -130,16 +129,3 @@ class SeanetCodec(nnx.Module):
             self.quantizer = SplitQuantizer(shape, cfg.semantic_codebooks, cfg.latent_dim, rngs=rngs)
         else:
             self.quantizer = ResidualQuantizer(shape, cfg.latent_dim, rngs=rngs)
-
-    def encode(self, wav: Float[Array, "B N"]) -> Int[Array, "B T Q"]:
-        return self.quantizer.encode(self.encoder(wav))
-
-    def decode(self, codes: Int[Array, "B T Q"]) -> Float[Array, "B N"]:
-        return self.decoder(self.quantizer.decode(codes))
-
-    def encode_step(self, wav: Float[Array, "B N"], state: State) -> tuple[Int[Array, "B T Q"], State]:
-        latents, state = self.encoder.step(wav, state)
-        return self.quantizer.encode(latents), state
-
-    def decode_step(self, codes: Int[Array, "B T Q"], state: State) -> tuple[Float[Array, "B N"], State]:
-        return self.decoder.step(self.quantizer.decode(codes), state)
