@@ -89,11 +89,18 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
     """
     model = model_of(size, stage)
     codec = dataclasses.replace(CodecConfig(), num_codebooks=model.num_codebooks, codebook_size=model.codebook_size)
-    values = to_dict(Config(stage=stage, size=size, model=model, codec=codec, **groups))
+    values = to_dict(Config(stage=stage, size=size, model=model, codec=codec, **_whole_pictures(model, groups)))
     del values["codec_training"], values["codec"]
     if model.transformer.variant == TrunkVariant():
         del values["model"]["transformer"]["variant"]
     return _config_dict(values)
+
+
+def _whole_pictures(model: ModelConfig, groups: dict[str, object]) -> dict[str, object]:
+    """The room for patches, made for the model's pictures."""
+    data = groups["data"]
+    patches = data.patches - data.patches % model.vision.num_patches
+    return groups | {"data": dataclasses.replace(data, patches=patches)}
 
 
 def codec_config(size: str, **groups: object) -> ConfigDict:

@@ -183,6 +183,12 @@ class Config:
             f"{self.codec.num_codebooks} x {self.codec.codebook_size}: set model.num_codebooks and model.codebook_size "
             "to the codec's",
         )
+        patches, of_picture = self.data.patches * self.data.rows_per_pool, self.model.vision.num_patches
+        require(
+            self.stage == "codec" or patches % of_picture == 0,
+            f"data.patches={self.data.patches}: want a multiple of {of_picture}, whole pictures (vision.image_size and "
+            f"patch_size), as {-(-patches // of_picture) * of_picture}",
+        )
         require(
             self.stage != "duplex" or self.model.audio.tower is None,
             "stage duplex with a published audio encoder, which hears clips whole and both ways: assemble for it "

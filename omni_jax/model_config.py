@@ -81,6 +81,11 @@ class TransformerConfig:
 
     def _check_experts(self) -> None:
         require(
+            self.num_experts == 0 or self.num_dense_layers < self.num_layers,
+            f"transformer.num_dense_layers={self.num_dense_layers} leaves none of num_layers={self.num_layers} to the "
+            "experts: lower it, or set num_experts=0",
+        )
+        require(
             self.num_experts == 0 or self.experts_per_token <= self.num_experts,
             f"transformer.experts_per_token={self.experts_per_token} exceeds num_experts={self.num_experts}",
         )

@@ -77,6 +77,11 @@ def test_every_stage_file_says_how_to_run_it_and_what_to_expect(module):
         ({"stage": "finetune"}, r"stage='finetune': want one of codec, pretrain"),
         ({"model": {"num_codebooks": 4}}, r"model has 4 x 512 codes but the codec 8 x 512"),
         ({"model": {"vision": {"image_size": 60}}}, r"vision\.image_size=60"),
+        ({"data": {"patches": 100}}, r"data\.patches=100: want a multiple of 64, whole pictures .*, as 128"),
+        (
+            {"model": {"transformer": {"num_layers": 1}}},
+            r"num_dense_layers=1 leaves none of num_layers=1",
+        ),
     ],
 )
 def test_a_wrong_value_is_named(values, message):

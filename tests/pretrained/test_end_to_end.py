@@ -88,7 +88,7 @@ def test_published_parts_are_trained_around_and_come_back(tmp_path):
     parts = {"text": "qwen", "audio": "whisper", "vision": "siglip", "codec": "mimi"}
     given = [f"--{kind}={tmp_path / name}" for kind, name in parts.items()]
     run("omni_jax.pretrained", "assemble", "--config=configs/align.py:tiny", *given, f"--out={start}")
-    small = {"corpus": write_corpus(tmp_path / "corpus"), "rows": 2, "audio_slots": 256}
+    small = {"corpus": write_corpus(tmp_path / "corpus"), "rows": 2, "audio_slots": 256, "patches": 144}
     run(
         "omni_jax.train",
         f"--config=configs/align.py:{start / 'model.json'}",
