@@ -96,4 +96,6 @@ def test_worker_processes_read_the_same_stream(long_run, codes):
     loader.set_state(json.loads(states[8]))
     assert_same(next(loader), batches[8])
     loader.close()
+    for worker in multiprocessing.active_children():  # grain kills one that is slow to stop, and does not wait for it
+        worker.join(timeout=10)
     assert not multiprocessing.active_children()
