@@ -97,9 +97,9 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
 
 
 def _whole_pictures(model: ModelConfig, groups: dict[str, object]) -> dict[str, object]:
-    """The room for patches, made for the model's pictures."""
+    """The room for patches, rounded up to whole pictures of the model."""
     data = groups["data"]
-    patches = data.patches - data.patches % model.vision.num_patches
+    patches = data.patches + -data.patches % model.vision.num_patches
     return groups | {"data": dataclasses.replace(data, patches=patches)}
 
 

@@ -12,7 +12,7 @@ from configs import align, codec, codec_recipes, duplex, own_data, perceive, pre
 from omni_jax.config import Config, resolve
 from omni_jax.config_dict import from_dict, to_dict
 from omni_jax.errors import ConfigError
-from omni_jax.model_config import TransformerConfig
+from omni_jax.model_config import ModelConfig, TransformerConfig
 from omni_jax.train import parse_flags, read_flags
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -87,6 +87,13 @@ def test_every_stage_file_says_how_to_run_it_and_what_to_expect(module):
 def test_a_wrong_value_is_named(values, message):
     with pytest.raises(ConfigError, match=message):
         from_dict(Config, values)
+
+
+@pytest.mark.parametrize(("image_size", "patches"), [(96, 2_160), (512, 4_096)])
+def test_a_stage_has_room_for_whole_pictures_of_any_model(tmp_path, image_size, patches):
+    model = from_dict(ModelConfig, {"vision": {"image_size": image_size}})
+    (tmp_path / "model.json").write_text(json.dumps(to_dict(model)))
+    assert align.get_config(str(tmp_path / "model.json")).data.patches == patches
 
 
 def test_a_transformer_that_cannot_be_built_is_refused():
