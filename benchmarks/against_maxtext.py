@@ -25,6 +25,7 @@ from maxtext.utils import maxtext_utils, sharding, train_utils
 
 from benchmarks.train_step import benchmark_config, make_step, matmul_flops, timed
 from omni_jax.planning.model_flops import model_flops
+from omni_jax.training.host_memory import keep_freed_memory
 
 SETTINGS = {
     **{"run_name": "side_by_side", "hardware": "cpu", "dataset_type": "synthetic", "enable_checkpointing": False},
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--remat", default="full,minimal,none")
     options = parser.parse_args()
+    keep_freed_memory()  # as the trainer does; both sides profit
     for remat in options.remat.split(","):
         config = benchmark_config("cpu", remat)
         steps = {} if remat == "none" else {"MaxText": maxtext_step(remat)}  # which has no such policy

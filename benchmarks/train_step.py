@@ -28,6 +28,7 @@ from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.planning.abstract_batch import abstract_batch
 from omni_jax.planning.model_flops import count_parameters, model_flops
+from omni_jax.training.host_memory import keep_freed_memory
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.state import TrainState, init_state
 from omni_jax.training.step import lower_step
@@ -130,6 +131,7 @@ def matmul_flops(dtype: str) -> float:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the trainer does, before JAX starts
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--peak_tflops", type=float, default=0.0)
