@@ -43,6 +43,7 @@ CUTS = {
         {
             **{"num_layers": 8, "embed_dim": 512, "mlp_dim": 1408, "num_heads": 8, "num_kv_heads": 4, "head_dim": 64},
             "rope_sections": (12, 10, 10),
+            "qk_norm": False,
             "scan_layers": False,
         },
         {"rows": 4, "row_positions": 512},

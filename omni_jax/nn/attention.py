@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import constant, weight
+from omni_jax.nn.product import product
 from omni_jax.nn.rope import Rotary, apply_rotary
 from omni_jax.nn.splash import attend_splash, can_splash
 from omni_jax.parallel.sharding import axis_size
@@ -174,16 +175,16 @@ class Attention(nnx.Module):
 
     def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B T H Dh"]:
         """Neither normalised nor rotated."""
-        return self._biased("query", jnp.einsum("btd,dhk->bthk", x, self.query[...].astype(x.dtype)))
+        return self._biased("query", product(x, self.query[...].astype(x.dtype)))
 
     def keys_values(self, x: Float[Array, "B S D"]) -> tuple[Float[Array, "B S K Dh"], Float[Array, "B S K Dh"]]:
         """The same of keys and values; attention to another sequence takes these of it."""
-        k = self._biased("key", jnp.einsum("btd,dhk->bthk", x, self.key[...].astype(x.dtype)))
-        v = self._biased("value", jnp.einsum("btd,dhk->bthk", x, self.value[...].astype(x.dtype)))
+        k = self._biased("key", product(x, self.key[...].astype(x.dtype)))
+        v = self._biased("value", product(x, self.value[...].astype(x.dtype)))
         return k, v
 
     def output(self, attended: Float[Array, "B T H Dh"]) -> Float[Array, "B T D"]:
-        return self._biased("out", jnp.einsum("bthk,hkd->btd", attended, self.out[...].astype(attended.dtype)))
+        return self._biased("out", product(attended, self.out[...].astype(attended.dtype), 2))
 
     def _biased(self, name: str, y: Float[Array, "B T ..."]) -> Float[Array, "B T ..."]:
         bias = getattr(self, f"{name}_bias", None)

@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from omni_jax.nn.param import constant, weight
+from omni_jax.nn.product import product
 
 
 class Linear(nnx.Module):
@@ -29,7 +30,7 @@ class Linear(nnx.Module):
         self.bias = constant((out_dim,), ("small",), 0.0) if bias else None
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        y = x @ self.kernel[...].astype(x.dtype)
+        y = product(x, self.kernel[...].astype(x.dtype))
         if self.bias is None:
             return y
         return y + jnp.broadcast_to(self.bias[...].astype(x.dtype), y.shape)
