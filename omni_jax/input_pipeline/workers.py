@@ -6,17 +6,13 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Sequence
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
-from grain._src.python.dataset.transformations.process_prefetch import (
-    ProcessPrefetchDatasetIterator,
-    ProcessPrefetchIterDataset,
-)
+from grain._src.python.dataset.transformations.process_prefetch import ProcessPrefetchIterDataset
 from threadpoolctl import threadpool_limits
 
 from omni_jax.config import Config
@@ -25,9 +21,6 @@ from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.shards import join, merged_state
 from omni_jax.input_pipeline.stream import make_stream
 
-_KILLED = (
-    "a worker process of the data was killed, by the system if memory ran out: lower data.workers or data.prefetch"
-)
 SHARED_BYTES = 1 << 16  # smaller arrays are sent: a file of shared memory for each costs more
 
 
@@ -50,29 +43,17 @@ class WorkersDataset(grain.IterDataset):
 
 
 class WorkersIterator(grain.DatasetIterator):
-    """Its state is that of one process that reads all the shards; None before the first batch.
+    """Its state is that of one process that reads all the shards; None before the first batch."""
 
-    The next batch after a worker was killed is a RuntimeError.
-    """
-
-    def __init__(self, workers: Sequence[ProcessPrefetchDatasetIterator]):
+    def __init__(self, workers: Sequence[grain.DatasetIterator]):
         super().__init__()
         self._workers = workers
-        self._started = False
         self._state: dict[str, Any] | None = None
 
     def __next__(self) -> Any:
-        if not self._started:
-            self._started = True
-            for worker in self._workers:
-                worker.start_prefetch()
-            threading.Thread(target=_close_pipes_of_the_killed, args=(self._workers,), daemon=True).start()
-        try:
-            batch = join([next(worker) for worker in self._workers])
-        except (EOFError, OSError) as error:
-            if any(_was_killed(worker) for worker in self._workers):
-                raise RuntimeError(_KILLED) from error
-            raise
+        for worker in self._workers:
+            worker.start_prefetch()
+        batch = join([next(worker) for worker in self._workers])
         self._state = merged_state([worker.get_state() for worker in self._workers])
         return batch
 
@@ -88,30 +69,7 @@ class WorkersIterator(grain.DatasetIterator):
     def close(self) -> None:
         super().close()
         for worker in self._workers:
-            try:
-                worker.close()
-            except (EOFError, OSError):
-                if not _was_killed(worker):
-                    raise
-                worker._prefetch_process = None  # or grain closes it again at exit
-
-
-def _was_killed(worker: ProcessPrefetchDatasetIterator) -> bool:
-    return worker._prefetch_process is not None and bool(worker._prefetch_process.exitcode)
-
-
-def _close_pipes_of_the_killed(workers: Sequence[ProcessPrefetchDatasetIterator]) -> None:
-    """Lets the reader of a pipe whose writer was killed in the middle of a batch see the end of it.
-
-    This process holds the writing end of the pipe, too, without ever using it: it would wait for the rest for ever.
-    """
-    running = {worker._prefetch_process: worker for worker in workers}
-    while running:
-        ended = wait([process.sentinel for process in running])
-        for process in [process for process in running if process.sentinel in ended]:
-            worker = running.pop(process)
-            if not worker._prefetch_should_stop.is_set():
-                worker._buffer._writer.close()
+            worker.close()
 
 
 class _ShardsOfAWorker(grain.IterDataset):

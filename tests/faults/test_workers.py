@@ -11,9 +11,10 @@ from test_train import SMALL
 from toy_runs import DEADLINE_S, finish, train, wait_for_step
 
 from omni_jax.training.metrics import read_metrics
+from omni_jax.training.watchdog import EXIT_STALLED
 
 STEPS = 60  # so many that the batches read ahead do not last to the end
-CRASHED = 1  # launchers start again
+CRASHED = 1  # launchers start again, after this as after a stall: a worker may die with half a batch in the pipe
 GONE_S = 20.0
 
 
@@ -69,8 +70,8 @@ def test_a_kill_is_noticed_and_changes_nothing(whole, start, tmp_path, killed):
     os.kill(pids[0] if killed == "a worker" else process.pid, signal.SIGKILL)
     if killed == "a worker":
         said, _ = process.communicate(timeout=DEADLINE_S)
-        assert process.returncode == CRASHED, said
-        assert "was killed" in said or "was terminated unexpectedly with exit code -9" in said
+        assert process.returncode in (CRASHED, EXIT_STALLED), said
+        assert "was terminated unexpectedly with exit code -9" in said or "no progress for 20 s" in said
     else:
         process.communicate(timeout=DEADLINE_S)  # workers hold the output open
     deadline = time.monotonic() + GONE_S
