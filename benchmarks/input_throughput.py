@@ -7,7 +7,8 @@ them with bare grain and does nothing else; `grain` also makes the examples (aug
 hands them out one by one; `stream` is the loader that training uses: the same examples mixed, packed and batched by
 virtual shards with a resumable state; `torch` is `grain` with torch.utils.data.DataLoader in its place, where torch is
 installed. Everything in one process; a second is one of CPU time of all its threads, so that other work does not count.
-With --workers, so many processes read, and a second is one of the clock: the machine must have nothing else to do.
+With --workers, so many processes of grain or torch read, and a second is one of the clock: the machine must have
+nothing else to do.
 MB are those of the records as stored, tokens are positions.
 """
 
@@ -24,10 +25,12 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 from absl import flags
+from grain._src.python.dataset.transformations.process_prefetch import ProcessPrefetchIterDataset
 from threadpoolctl import threadpool_limits
 
 from configs import own_data
 from omni_jax.config import Config
+from omni_jax.config_dict import from_dict, to_dict
 from omni_jax.input_pipeline import decode
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.materials import load_materials
@@ -62,8 +65,6 @@ def main() -> None:
         config = source_config(name, chosen.workers)
         for reader in chosen.readers.split(","):
             if reader == "torch" and importlib.util.find_spec("torch") is None:
-                continue
-            if reader == "grain" and chosen.workers > 1:  # its examples are made by what cannot be sent to a process
                 continue
             rate = READERS[reader](config, SOURCES[name], chosen.seconds)
             megabytes = rate.examples * record_bytes(name) / 1e6
@@ -109,8 +110,39 @@ def decoded(config: Config, task: Task, seconds: float) -> Rate:
 
 
 def bare(config: Config, task: Task, seconds: float) -> Rate:
-    dataset = task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
-    return timed(iterator_of(dataset, config), count_examples, seconds, config)
+    if config.data.workers > 1:
+        return timed(iter(taken_in_turn(config, task)), count_examples, seconds, config)
+    return timed(iterator_of(examples_of(config, task), config), count_examples, seconds, config)
+
+
+def examples_of(config: Config, task: Task) -> grain.MapDataset:
+    return task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
+
+
+class Part(grain.IterDataset):
+    """The examples of one worker; what makes them cannot be sent, so that it is made there."""
+
+    def __init__(self, config: Config, task: Task, index: int):
+        super().__init__()
+        self._values, self._task, self._index = to_dict(config), task, index
+
+    def __iter__(self) -> grain.DatasetIterator:
+        threadpool_limits(limits=1, user_api="blas")
+        config = from_dict(Config, self._values)
+        mine = examples_of(config, self._task)[self._index :: config.data.workers]
+        return iter(mine.to_iter_dataset(ONE_BY_ONE).batch(GROUP, batch_fn=list))
+
+
+def taken_in_turn(config: Config, task: Task) -> Iterator[list]:
+    """Groups of examples from grain's worker processes, one of each in turn."""
+    if not flags.FLAGS.is_parsed():  # grain asks for flags of its own
+        flags.FLAGS.mark_as_parsed()
+    parts = [Part(config, task, index) for index in range(config.data.workers)]
+    workers = [iter(ProcessPrefetchIterDataset(part, config.data.prefetch)) for part in parts]
+    for worker in workers:
+        worker.start_prefetch()
+    while True:
+        yield from map(next, workers)
 
 
 def iterator_of(dataset: grain.MapDataset, config: Config) -> Iterator[list]:
@@ -133,7 +165,7 @@ def stream(config: Config, task: Task, seconds: float) -> Rate:
 def torch_loader(config: Config, task: Task, seconds: float) -> Rate:
     from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-    dataset = task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
+    dataset = examples_of(config, task)
 
     class Examples(IterableDataset):
         def __iter__(self) -> Iterator[Any]:

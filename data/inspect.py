@@ -22,6 +22,7 @@ from omni_jax.errors import UserError, run_main
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.tokenizer import load_tokenizer
 from omni_jax.models import codec
+from omni_jax.sound_frames import with_log_mel
 from omni_jax.train import read_options
 from omni_jax.training.speech_codes import load_or_build_code_cache
 from omni_jax.types import Batch
@@ -63,7 +64,8 @@ def read_batches(config: Config, wanted: int, split: str) -> tuple[list[Batch], 
     batches: list[Batch] = []
     examples: list[Shown] = []
     while len(batches) < MAX_BATCHES and (len(examples) < 4 * wanted):
-        batches.append(next(loader))
+        batch = next(loader)
+        batches.append(batch._replace(media=with_log_mel(batch.media, config.model.audio.num_mels)))
         examples += examples_of(batches[-1])
     loader.close()
     return batches, examples, decode

@@ -52,6 +52,7 @@ class DataConfig:
     max_labels: int = 128  # CTC characters a segment; a longer transcript is left out
     rows_per_pool: int = 1
     written_media: bool = False  # the pools hold the words that are heard and seen, without sound and pixels
+    log_mel: str = "host"  # host | step: where it is made of the sound
     workers: int = 1  # processes that read; 1 is a thread beside the training
     prefetch: int = 4
     max_bad_fraction: float = 0.001
@@ -66,6 +67,7 @@ class DataConfig:
         require(
             self.share_of in ("positions", "examples"), f"data.share_of={self.share_of!r}: want positions or examples"
         )
+        require(self.log_mel in ("host", "step"), f"data.log_mel={self.log_mel!r}: want host or step")
         require(self.temperature >= 0, f"data.temperature={self.temperature}: want 0, or a temperature above it")
 
     @property
@@ -188,6 +190,10 @@ class Config:
             self.stage == "codec" or patches % of_picture == 0,
             f"data.patches={self.data.patches}: want a multiple of {of_picture}, whole pictures (vision.image_size and "
             f"patch_size), as {-(-patches // of_picture) * of_picture}",
+        )
+        require(
+            self.data.log_mel == "host" or self.model.audio.tower is None,
+            "data.log_mel='step' makes the causal log-mel, which a published audio encoder does not take: want 'host'",
         )
         require(
             self.stage != "duplex" or self.model.audio.tower is None,

@@ -158,6 +158,10 @@ def log_mel_streaming(
     N is a multiple of 160 samples at 16 kHz and T = N / 160. `history` is the 240 samples before `wav`; None means
     silence. Feeding a signal in pieces, with the history carried along, gives the same frames as feeding it whole.
     """
-    xp = wav.__array_namespace__()
-    mel = _log10_mel(frame_causal(wav, WHISPER_WINDOW, WHISPER_HOP, history), num_mels)
-    return (xp.maximum(mel, xp.float32(STREAMING_LOG10_FLOOR)) + 4.0) / 4.0
+    return streaming_mel_of(frame_causal(wav, WHISPER_WINDOW, WHISPER_HOP, history), num_mels)
+
+
+def streaming_mel_of(windows: Float[Array, "*B T 400"], num_mels: int) -> Float[Array, "*B T M"]:
+    """`log_mel_streaming` from its windows of samples on."""
+    xp = windows.__array_namespace__()
+    return (xp.maximum(_log10_mel(windows, num_mels), xp.float32(STREAMING_LOG10_FLOOR)) + 4.0) / 4.0

@@ -27,6 +27,7 @@ RESUMABLE_KEYS = (
     "training.codec_from",  # the codec itself is compared by its sha256
     "data.corpus",
     "data.tokenizer",
+    "data.log_mel",
     "data.workers",
     "data.prefetch",
     "mesh.",

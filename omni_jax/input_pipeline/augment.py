@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from omni_jax.sound_frames import Variation, vary
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 
 SPEECH_LEVEL_DBFS = -26.0  # of active speech, before a random gain
@@ -99,29 +100,32 @@ def echo(rng: np.random.Generator, own_wav: Wav) -> Wav:
     return delayed * np.float32(rng.uniform(0.05, 0.2))
 
 
-def vary_mel(rng: np.random.Generator, mel: Float[np.ndarray, "A8 M"]) -> Float[np.ndarray, "A8 M"]:
-    """Another speaker in front of another microphone: bins moved along frequency (vocal tract length perturbation,
-    Jaitly and Hinton 2013), and a tilt of up to 5 dB from the lowest to the highest.
+def draw_variation(rng: np.random.Generator, num_frames: int, num_mels: int, masked: bool) -> Variation:
+    """Another speaker in front of another microphone: a vocal tract of another length, and a tilt of up to 5 dB from
+    the lowest to the highest bin. `masked`: and SpecAugment (arXiv:1904.08779), one band of mel bins and two short
+    stretches of time.
     """
-    bins = np.arange(mel.shape[1], dtype=np.float32)
-    source = np.clip(bins * rng.uniform(*VOCAL_TRACT_RANGE), 0, len(bins) - 1)
-    low = np.minimum(source.astype(np.int64), len(bins) - 2)
-    part = (source - low).astype(np.float32)
-    warped = mel[:, low] * (1.0 - part) + mel[:, low + 1] * part
-    return warped + np.float32(rng.uniform(-1.0, 1.0) * MEL_TILT) * (bins / (len(bins) - 1) - 0.5)
-
-
-def mask_mel(rng: np.random.Generator, mel: Float[np.ndarray, "A8 M"]) -> Float[np.ndarray, "A8 M"]:
-    """SpecAugment (arXiv:1904.08779): one band of mel bins and two short stretches of time set to the mean."""
-    mel = mel.copy()
-    fill = mel.mean()
-    width = rng.integers(0, mel.shape[1] // 8 + 1)
-    low = rng.integers(0, mel.shape[1] - width + 1)
-    mel[:, low : low + width] = fill
+    warp = rng.uniform(*VOCAL_TRACT_RANGE)
+    tilt = float(np.float32(rng.uniform(-1.0, 1.0) * MEL_TILT))
+    if not masked:
+        return Variation(warp, tilt)
+    width = int(rng.integers(0, num_mels // 8 + 1))
+    low = int(rng.integers(0, num_mels - width + 1))
+    times = []
     for _ in range(2):
-        length = rng.integers(0, min(16, len(mel) // 10) + 1)
-        start = rng.integers(0, len(mel) - length + 1)
-        mel[start : start + length] = fill
+        length = int(rng.integers(0, min(16, num_frames // 10) + 1))
+        start = int(rng.integers(0, num_frames - length + 1))
+        times.append((start, start + length))
+    return Variation(warp, tilt, (low, low + width), tuple(times))
+
+
+def vary_mel(mel: Float[np.ndarray, "A8 M"], variation: Variation) -> Float[np.ndarray, "A8 M"]:
+    """A log-mel as the variation says; what is masked is set to the mean."""
+    mel = vary(mel, variation.warp, variation.tilt)
+    fill = mel.mean()
+    mel[:, slice(*variation.band)] = fill
+    for stretch in variation.times:
+        mel[slice(*stretch)] = fill
     return mel
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from omni_jax.input_pipeline import augment, features
+from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.cast import Cast, make_cast
 from omni_jax.input_pipeline.corpus import Picture, SpeechClip
 from omni_jax.input_pipeline.disturbance import SIDE_TALK_DB, Answer, disturb, draw_disturbance
@@ -79,9 +79,7 @@ def heard_scene(
     wav = scene.user + scene.echo
     if materials.augmented:
         wav = add_background(rng, wav, talking)
-    mel = materials.log_mel(wav)
-    if materials.augmented:
-        mel = augment.vary_mel(rng, mel)
+    mel = materials.log_mel(wav, materials.draw_variation(wav, rng, masked=False))
     patches = picture_patches(materials, picture, rng) if picture else None
     return with_tag(materials, lay_out(materials, scene, mel, patches), picture)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from omni_jax import sound_frames
 from omni_jax.config import Config
 from omni_jax.errors import UserError
-from omni_jax.input_pipeline import features
+from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.chat_template import ChatTemplate, load_chat_template
 from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.corpus import SPLITS, Picture, Source, SpeechClip, load_pictures, load_speech, load_text
@@ -21,7 +22,8 @@ from omni_jax.input_pipeline.readers.sources import OwnSources
 from omni_jax.input_pipeline.records import Quarantine
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.tokenizer import Tokenizer, load_tokenizer
-from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, WHISPER_FRAMES_PER_SLOT
+from omni_jax.sound_frames import Variation
+from omni_jax.types import FRAME_LISTEN_SAMPLES, LISTEN_SAMPLE_RATE_HZ, MEL_FRAMES_PER_SLOT, WHISPER_FRAMES_PER_SLOT
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,23 @@ class Materials:
             raise UserError("tasks with own speech need the codec's codes: set training.codec_from to a codec workdir")
         return self.codes
 
-    def log_mel(self, wav: Float[np.ndarray, "N"]) -> Float[np.ndarray, "A8 M"]:
-        return features.log_mel(wav, self.config.model.audio)
+    def draw_variation(
+        self, wav: Float[np.ndarray, "N"], rng: np.random.Generator, *, masked: bool
+    ) -> Variation | None:
+        """How the log-mel of this audio varies in training; None where nothing does."""
+        if not self.augmented:
+            return None
+        num_frames = -(-len(wav) // FRAME_LISTEN_SAMPLES) * MEL_FRAMES_PER_SLOT
+        return augment.draw_variation(rng, num_frames, self.config.model.audio.num_mels, masked)
+
+    def log_mel(
+        self, wav: Float[np.ndarray, "N"], variation: Variation | None = None
+    ) -> Float[np.ndarray, "A8 M"] | Float[np.ndarray, "A8 V"]:
+        """Of 16 kHz audio; or its samples, where `data.log_mel` leaves the rest to the step."""
+        if self.config.data.log_mel == "step":
+            return sound_frames.pack(wav, variation)
+        mel = features.log_mel(wav, self.config.model.audio)
+        return mel if variation is None else augment.vary_mel(mel, variation)
 
     @property
     def longest_slots(self) -> int:

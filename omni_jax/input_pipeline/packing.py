@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from omni_jax import sound_frames
 from omni_jax.config import Config
 from omni_jax.input_pipeline.timeline import Example, nothing
 from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT, Batch, Media, Timeline
@@ -34,7 +35,7 @@ class Budget:
     labels: int
     speech_positions: int
     num_codebooks: int
-    num_mels: int
+    mel_values: int  # of a frame: mel bins, or samples
     patch_values: int
 
     @classmethod
@@ -50,7 +51,7 @@ class Budget:
             labels=data.max_labels,
             speech_positions=data.speech_positions,
             num_codebooks=config.model.num_codebooks,
-            num_mels=0 if data.written_media else config.model.audio.num_mels,
+            mel_values=_mel_values(config),
             patch_values=0 if data.written_media else 3 * config.model.vision.patch_size**2,
         )
 
@@ -72,6 +73,12 @@ class Budget:
     def truncates(self, example: Example) -> bool:
         """Whether something of it is left out for want of room."""
         return example.is_cut or len(example.labels) > self.labels or len(example.tags) > MAX_TAG_PIECES
+
+
+def _mel_values(config: Config) -> int:
+    if config.data.written_media:
+        return 0
+    return sound_frames.VALUES if config.data.log_mel == "step" else config.model.audio.num_mels
 
 
 class _Pool:
@@ -207,7 +214,7 @@ class _PoolFiller:
         slot, patch = self._slots, self._patches
         if example.num_slots:
             part = slice(slot * MEL_FRAMES_PER_SLOT, (slot + example.num_slots) * MEL_FRAMES_PER_SLOT)
-            media.mel[pool, part] = example.mel[:, : self._budget.num_mels]
+            media.mel[pool, part] = example.mel[:, : self._budget.mel_values]
             self._slots += example.num_slots
             self._audio_segments += 1
             media.mel_segment_ids[pool, slot : self._slots] = self._audio_segments
@@ -257,7 +264,7 @@ def _empty_media(budget: Budget) -> Media:
     """Nothing, but for sound and pixels, which hold what the memory did."""
     pools = budget.num_pools
     return Media(
-        mel=np.empty((pools, budget.slots * MEL_FRAMES_PER_SLOT, budget.num_mels), np.float32),
+        mel=np.empty((pools, budget.slots * MEL_FRAMES_PER_SLOT, budget.mel_values), np.float32),
         mel_segment_ids=np.zeros((pools, budget.slots), np.int32),
         patches=np.empty((pools, budget.patches, budget.patch_values), np.float32),
         patch_positions=np.zeros((pools, budget.patches, 2), np.int32),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from omni_jax.input_pipeline import augment, features
+from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.codes import TAIL_FRAMES
 from omni_jax.input_pipeline.corpus import SpeechClip
 from omni_jax.input_pipeline.materials import Materials, TaskSource
@@ -200,5 +200,4 @@ def _heard(
 
 
 def _mel(materials: Materials, wav: Float[np.ndarray, "N"], rng: np.random.Generator) -> Float[np.ndarray, "A8 M"]:
-    mel = materials.log_mel(wav)
-    return augment.mask_mel(rng, augment.vary_mel(rng, mel)) if materials.augmented else mel
+    return materials.log_mel(wav, materials.draw_variation(wav, rng, masked=True))

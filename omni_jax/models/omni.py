@@ -23,6 +23,7 @@ from omni_jax.nn.embed import gather_pool, lookup, sum_codes
 from omni_jax.nn.low_rank_params import add_low_rank
 from omni_jax.nn.param import weight
 from omni_jax.parallel.sharding import constrain
+from omni_jax.sound_frames import with_log_mel
 from omni_jax.types import Batch, Media, Modality, ModelOutput, TextProjection, Timeline
 
 _EMBEDDING_STD = 0.1
@@ -86,7 +87,8 @@ class Omni(TextHead, nnx.Module):
         """None for an empty pool, and for one of words without sound."""
         if 0 in media.mel.shape[1:]:
             return None
-        return self.audio_encoder(media.mel.astype(self.cfg.compute_dtype), media.mel_segment_ids)
+        mel = with_log_mel(media, self.cfg.audio.num_mels).mel
+        return self.audio_encoder(mel.astype(self.cfg.compute_dtype), media.mel_segment_ids)
 
     def hear(self, media: Media, encoded: Float[Array, "G A I"] | None) -> tuple[Array | None, Array | None]:
         """One embedding a slot [G, A, D], and which piece each names [G, A, V]; None where there is none.

@@ -37,7 +37,7 @@ def prefix_batch(config: ModelConfig, pictures: Sequence[Picture | None]) -> Bat
         labels=0,
         speech_positions=0,
         num_codebooks=config.num_codebooks,
-        num_mels=config.audio.num_mels,
+        mel_values=config.audio.num_mels,
         patch_values=3 * config.vision.patch_size**2,
     )
     packer = Packer(budget)

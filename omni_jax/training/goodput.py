@@ -45,6 +45,7 @@ class Goodput:
         self._step_times: list[float] = []
         self._last_step = time.monotonic()
         self._written = 0.0
+        self._asked, self._waited = time.monotonic(), 0.0
 
     def __enter__(self) -> Goodput:
         return self
@@ -78,6 +79,13 @@ class Goodput:
         self._earlier.append(self._record())
         self._began, self._seconds, self._step_times = time.time(), {}, []
         self._start_step = self._step = step
+
+    def input_wait(self) -> float:
+        """The share of the time since the last call in which the training waited for a batch."""
+        now, waited = time.monotonic(), self._seconds.get("data", 0.0)
+        share = max(waited - self._waited, 0.0) / max(now - self._asked, 1e-9)
+        self._asked, self._waited = now, waited
+        return share
 
     def scalars(self) -> dict[str, float]:
         """Shares of the wall time of all records, for TensorBoard."""

@@ -34,14 +34,22 @@ class MetricsWriter:
         self._events = _events_process() if tensorboard else None
 
     def write(
-        self, step: int, loss: float, parts: Mapping[str, float], seconds: float, events: Mapping[str, float]
+        self,
+        step: int,
+        loss: float,
+        parts: Mapping[str, float],
+        seconds: float,
+        input_wait: float,
+        events: Mapping[str, float],
     ) -> None:
-        """`seconds` since the stage began, resumed time not counted twice. `events`: scalars for TensorBoard alone."""
+        """`seconds` since the stage began, resumed time not counted twice; `input_wait`: of the time since the record
+        before, the share in which the step had no batch. `events`: scalars for TensorBoard alone.
+        """
         rounded = {name: float(f"{value:.6g}") for name, value in parts.items()}
         record = {"step": step, "stage": self._stage, "loss": float(f"{loss:.6g}"), "parts": rounded}
-        self._append(json.dumps(record | {"seconds": round(seconds, 3)}) + "\n")
+        self._append(json.dumps(record | {"seconds": round(seconds, 3), "input_wait": round(input_wait, 4)}) + "\n")
         if self._events:
-            self._events.put(self._logdir, step, {"loss": loss, **parts, **events})
+            self._events.put(self._logdir, step, {"loss": loss, "input_wait": input_wait, **parts, **events})
 
     def close(self) -> None:
         self._append("")

@@ -105,7 +105,8 @@ class StepLog:
 
     def _write(self, step: int, loss: float, values: dict[str, float]) -> None:
         if self._writer:
-            self._writer.write(step, loss, values, time.monotonic() - self._began, self._goodput.scalars())
+            seconds, waited = time.monotonic() - self._began, self._goodput.input_wait()
+            self._writer.write(step, loss, values, seconds, waited, self._goodput.scalars())
 
     def _show(self, step: int, loss: float | None) -> None:
         if self._progress:

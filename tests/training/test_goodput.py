@@ -42,6 +42,16 @@ def test_a_run_writes_its_own_record(tmp_path):
     assert "in steps that count" in measured.line()
 
 
+def test_the_share_of_waiting_is_of_the_time_since_it_was_asked_for(tmp_path):
+    measured = Goodput(tmp_path, 0)
+    for waiting, working in ((0.03, 0.01), (0.0, 0.02)):
+        with measured.spend("data"):
+            time.sleep(waiting)
+        with measured.spend("step"):
+            time.sleep(working)
+        assert (measured.input_wait() > 0.5) == (waiting > working)
+
+
 def test_the_time_of_one_stage_is_not_the_startup_of_the_next(tmp_path):
     codec, pretrain = tmp_path / "codec", tmp_path / "pretrain"
     for workdir, seconds in ((codec, 0.2), (pretrain, 0.0)):
@@ -59,7 +69,7 @@ def test_the_page_of_one_training(tmp_path):
     (tmp_path / "goodput.json").write_text(json.dumps(ATTEMPTS))
     writer = MetricsWriter(tmp_path, "pretrain", tensorboard=False)
     for step in (1, 2):
-        writer.write(step, 3.0, {"text": 2.0, "gradient_norm": 1.0, "gradient_norm/trunk": 0.5}, 1.0, {})
+        writer.write(step, 3.0, {"text": 2.0, "gradient_norm": 1.0, "gradient_norm/trunk": 0.5}, 1.0, 0.25, {})
     writer.close()
     page = write_training_page(tmp_path).read_text()
     assert "55 %" in page and "pretrain" in page and page.count("<svg") == 3

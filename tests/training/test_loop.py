@@ -111,7 +111,7 @@ def test_logs_are_flat_json_with_seconds_that_go_on(tmp_path):
     run_to(tmp_path, 2)
     run_to(tmp_path, 4)
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [set(record) for record in records] == [{"step", "stage", "loss", "parts", "seconds"}] * 4
+    assert [set(record) for record in records] == [{"step", "stage", "loss", "parts", "seconds", "input_wait"}] * 4
     seconds = [record["seconds"] for record in records]
     assert seconds == sorted(seconds)
     assert set(records[0]["parts"]) == {"noise"}
