@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
-import numpy as np
 
 from omni_jax.errors import UserError
 
@@ -43,7 +42,7 @@ def truncated_share(state: Any) -> float | None:
 
 
 class ShardedDataset(grain.IterDataset):
-    """Makes batches of the parts of the shards that one process reads; `join` takes a list of them."""
+    """Makes batches of the parts of the shards that one process reads; `join` makes one of a list of them."""
 
     def __init__(self, datasets: Mapping[int, grain.IterDataset], join: Callable[[Sequence[Any]], Any]):
         super().__init__()
@@ -81,13 +80,3 @@ class ShardedIterator(grain.DatasetIterator):
             )
         for shard, iterator in self._iterators.items():
             iterator.set_state(state["shards"][str(shard)])
-
-
-def join(batches: Sequence[Any]) -> Any:
-    """One batch of parts, along the leading axis of every array."""
-    first = batches[0]
-    if len(batches) == 1:
-        return first
-    if isinstance(first, np.ndarray):
-        return np.concatenate(batches)
-    return type(first)(*(join(parts) for parts in zip(*batches, strict=True)))

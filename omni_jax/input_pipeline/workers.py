@@ -18,10 +18,9 @@ from threadpoolctl import threadpool_limits
 from omni_jax.config import Config
 from omni_jax.config_dict import from_dict, to_dict
 from omni_jax.input_pipeline.codes import CodeCache
-from omni_jax.input_pipeline.shards import join, merged_state
+from omni_jax.input_pipeline.parcel import SHARED_BYTES, join, wrap
+from omni_jax.input_pipeline.shards import merged_state
 from omni_jax.input_pipeline.stream import make_stream
-
-SHARED_BYTES = 1 << 16  # smaller arrays are sent: a file of shared memory for each costs more
 
 
 class WorkersDataset(grain.IterDataset):
@@ -85,7 +84,7 @@ class _ShardsOfAWorker(grain.IterDataset):
     def __iter__(self) -> grain.DatasetIterator:
         stream = make_stream(from_dict(Config, self._config), *self._rest)
         options = grain.experimental.DatasetOptions(min_shm_size=SHARED_BYTES)
-        return iter(grain.experimental.WithOptionsIterDataset(stream, options))
+        return iter(grain.experimental.WithOptionsIterDataset(stream.map(wrap), options))
 
 
 def _start() -> None:

@@ -23,7 +23,7 @@ from omni_jax.checkpoint import Checkpointer
 from omni_jax.config import Config, DataConfig, MeshConfig, TrainingConfig
 from omni_jax.errors import run_main
 from omni_jax.input_pipeline.loader import Loader
-from omni_jax.input_pipeline.shards import ShardedDataset, join
+from omni_jax.input_pipeline.shards import ShardedDataset
 from omni_jax.operations import Operations
 from omni_jax.parallel import multihost
 from omni_jax.parallel.mesh import make_mesh
@@ -89,7 +89,7 @@ def make_toy_loader(shards: list[int]) -> Loader:
         mine = keys[shard::SHARDS].map(lambda key: np.random.default_rng(key).standard_normal(WIDTH).astype(np.float32))
         return mine.batch(ROWS // SHARDS).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
 
-    return Loader(ShardedDataset({shard: part(shard) for shard in shards}, join), prefetch=2)
+    return Loader(ShardedDataset({shard: part(shard) for shard in shards}, np.concatenate), prefetch=2)
 
 
 def init_params(key: jax.Array) -> dict:
