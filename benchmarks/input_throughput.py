@@ -35,7 +35,7 @@ from omni_jax.input_pipeline import decode
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.input_pipeline.own_tasks import own_source
-from omni_jax.input_pipeline.task_stream import task_dataset
+from omni_jax.input_pipeline.task_stream import shuffled_keys
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
 from omni_jax.train import resolve
@@ -116,7 +116,9 @@ def bare(config: Config, task: Task, seconds: float) -> Rate:
 
 
 def examples_of(config: Config, task: Task) -> grain.MapDataset:
-    return task_dataset(own_source(load_materials(config, "train"), task), task, config.seed)
+    """With grain's own means."""
+    source = own_source(load_materials(config, "train"), task)
+    return shuffled_keys(source.num_keys, config.seed).random_map(source.build, seed=config.seed)
 
 
 class Part(grain.IterDataset):

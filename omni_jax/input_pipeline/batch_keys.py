@@ -7,7 +7,7 @@ from typing import Any
 
 
 def batch_keys(before: Any, after: Any, stride: int = 1) -> dict[str, list[int]] | None:
-    """Indices by task, as `task_dataset` counts them; None for a loader that does not count examples.
+    """Indices by task, as `TaskExamples` counts them; None for a loader that does not count examples.
 
     `stride`: the number of shards, each of which takes every so many-th example.
     """

@@ -12,7 +12,7 @@ from omni_jax.errors import UserError
 from omni_jax.input_pipeline.mixing import Debts, Mixture
 from omni_jax.input_pipeline.packing import Budget, Packed, Packer
 from omni_jax.input_pipeline.shards import Shard
-from omni_jax.input_pipeline.task_stream import Place, TaskStream
+from omni_jax.input_pipeline.task_stream import Place, TaskExamples, TaskStream
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.timeline import Example
 
@@ -34,7 +34,7 @@ class PackedDataset(grain.IterDataset):
 
     def __init__(
         self,
-        datasets: Mapping[Task, grain.MapDataset],
+        examples: Mapping[Task, TaskExamples],
         mixture: Mixture,
         costs: Mapping[Task, int],
         budget: Budget,
@@ -43,7 +43,7 @@ class PackedDataset(grain.IterDataset):
     ):
         """`costs`: of one example of each task, as the mixture counts; `budget`: of the shard's rows alone."""
         super().__init__()
-        self.datasets, self.mixture, self.costs, self.budget, self.shard = datasets, mixture, costs, budget, shard
+        self.examples, self.mixture, self.costs, self.budget, self.shard = examples, mixture, costs, budget, shard
         self.seeds = [seed, shard.index]
 
     def __iter__(self) -> PackedIterator:
@@ -56,7 +56,7 @@ class PackedIterator(grain.DatasetIterator):
     def __init__(self, dataset: PackedDataset):
         super().__init__()
         self._dataset = dataset
-        self._streams = {task: TaskStream(part, task, dataset.shard) for task, part in dataset.datasets.items()}
+        self._streams = {task: TaskStream(part, task, dataset.shard) for task, part in dataset.examples.items()}
         self._debts = Debts(dataset.mixture, dataset.costs, np.random.default_rng(dataset.seeds))
         self._waiting: list[Waiting] = []  # oldest first
         self._batches = 0

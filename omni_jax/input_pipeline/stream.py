@@ -22,7 +22,7 @@ from omni_jax.input_pipeline.speech_sources import (
     tts_source,
 )
 from omni_jax.input_pipeline.spoken_qa import spoken_qa_source, written_qa_source
-from omni_jax.input_pipeline.task_stream import TaskStream, task_dataset
+from omni_jax.input_pipeline.task_stream import TaskExamples, TaskStream
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import caption_source, picture_qa_source, see_source, text_source
 
@@ -51,13 +51,13 @@ def make_stream(
         task: own_source(materials, task) if config.data.sources else SOURCES[task](materials)
         for task in asked_tasks(config.data)
     }
-    datasets = {task: task_dataset(source, task, config.seed) for task, source in sources.items()}
+    examples = {task: TaskExamples(source, task, config.seed) for task, source in sources.items()}
     mixture = make_mixture(config.data, {task: source.num_keys for task, source in sources.items()})
-    firsts = {task: TaskStream(dataset, task, Shard()).draw()[1] for task, dataset in datasets.items()}
+    firsts = {task: TaskStream(made, task, Shard()).draw()[1] for task, made in examples.items()}
     costs = {task: mixture.cost(example.num_positions) for task, example in firsts.items()}
     count = config.data.virtual_shards
     budget = Budget.from_config(config).of_rows(config.data.rows // count)
     parts = {
-        shard: PackedDataset(datasets, mixture, costs, budget, config.seed, Shard(shard, count)) for shard in shards
+        shard: PackedDataset(examples, mixture, costs, budget, config.seed, Shard(shard, count)) for shard in shards
     }
     return ShardedDataset(parts, assemble_parts)

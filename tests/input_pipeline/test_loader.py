@@ -10,6 +10,8 @@ import pytest
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.batch_keys import batch_keys
 from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
+from omni_jax.input_pipeline.materials import TaskSource
+from omni_jax.input_pipeline.task_stream import TaskExamples, shuffled_keys
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import ABSENT, Modality
 
@@ -165,3 +167,15 @@ def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):
     assert keys["text"] == sorted(set(keys["text"])) and keys.keys() <= ALL_TASKS.keys()
     for loader in (whole, *parts):
         loader.close()
+
+
+@pytest.mark.parametrize("num_keys", [7, 70_000])
+def test_examples_have_the_keys_and_random_numbers_of_grains_random_map(num_keys):
+    def build(key, rng):
+        return key, *rng.integers(1000, size=3), rng.random()
+
+    ours = TaskExamples(TaskSource(num_keys, build), Task.TEXT, seed=3)
+    seed = int(np.random.SeedSequence([3, Task.TEXT]).generate_state(1)[0])
+    of_grain = shuffled_keys(num_keys, seed).random_map(build, seed=seed)
+    for index in (0, 5, 5, 99_999, 3):
+        assert ours[index] == of_grain[index]
