@@ -7,6 +7,7 @@ import re
 
 from omni_jax.planning.hlo import Computation, Instruction, Program, Shape
 
+_FLOATS = ("bf16", "f16", "f32")
 _EXACT_TAPS = 4_000_000  # above, the border of a convolution is not walked
 
 
@@ -81,8 +82,8 @@ def _kernel(computation: Computation, item: Instruction) -> float | None:
         inner = next(shape.dims[1] for shape in shapes if len(shape.dims) == 2 and shape.dims[0] == rows)
         return 2.0 * rows * width * inner
     if item.name.startswith("splash"):
-        queries, keys = [shape for shape in shapes if len(shape.dims) == 4][:2]
-        pairs = math.prod(queries.dims[:3]) * keys.dims[2] / 2
+        # [rows, heads, positions, head_dim], without rows where a device has one; the mask's blocks are integers.
+        queries, keys = [shape.dims for shape in shapes if shape.dtype in _FLOATS and len(shape.dims) >= 3][:2]
         products = 2 if "fwd" in item.name else 5 if "dkv" in item.name else 3
-        return 2.0 * products * pairs * queries.dims[3]
+        return 2.0 * products * math.prod(queries) * keys[-2] / 2
     return None
