@@ -65,7 +65,10 @@ class Omni(TextHead, nnx.Module):
             self.audio_namer, self.vision_namer = Namer(), Namer()
 
     def __call__(self, batch: Batch) -> ModelOutput:
-        """Everything that the losses read. An empty pool, or no `speech_index`, skips that part of the computation."""
+        """Everything that the losses read. An empty pool, or no `speech_index`, skips that part of the computation.
+
+        On a mesh whose axis `context` splits rows, `batch` has been through `parallel/context.py:balance`.
+        """
         timeline = batch.timeline
         if self.cfg.text_only:
             x = lookup(self.text_embedding[...].astype(self.cfg.compute_dtype), timeline.text)

@@ -20,6 +20,7 @@ from omni_jax.nn.moe import MoE, RouterStats
 from omni_jax.nn.norm import NORMS
 from omni_jax.nn.param import run_layers, stack_layers, weight
 from omni_jax.nn.rope import Rotary, rotary
+from omni_jax.nn.row_attention import attend_rows
 from omni_jax.parallel.sharding import constrain
 from omni_jax.types import MoEStats
 
@@ -53,7 +54,8 @@ class Block(nnx.Module):
     ) -> tuple[Float[Array, "B T D"], RouterStats | None]:
         """A layer over whole sequences; segment 0 is padding."""
         normed = self.attention_norm(x)
-        return self.feed_forward(x + self.attention(normed, angles, segment_ids), normed, segment_ids > 0)
+        attended = attend_rows(*self.attention.project(normed, angles), segment_ids)
+        return self.feed_forward(x + self.attention.output(attended), normed, segment_ids > 0)
 
     def feed_forward(
         self, x: Float[Array, "B T D"], normed: Float[Array, "B T D"], real: Bool[Array, "B T"]

@@ -15,7 +15,6 @@ from omni_jax.nn.param import constant, weight
 from omni_jax.nn.product import product
 from omni_jax.nn.rope import Rotary, apply_rotary
 from omni_jax.nn.splash import attend_splash, can_splash
-from omni_jax.parallel.sharding import axis_size
 
 QUERY_BLOCK = 512  # longer sequences attend block by block, so that the T x T logits never exist at once
 _UNROLLED = range(4, 17)  # so many blocks become code of their own, each with no more keys than it may see
@@ -47,17 +46,17 @@ def attend(
 def segment_mask(
     queries: Int[Array, "B T"],
     keys: Int[Array, "B S"],
-    first_query: Int[Array, ""] | int,
+    positions: Int[Array, " T"],
     causal: bool,
     window: int | None,
 ) -> Bool[Array, "B T S"]:
     """True where query and key share a segment, the key is not later and is among the last `window` positions.
 
-    `queries` are the segment ids of positions `first_query`, `first_query + 1` ... of the sequence `keys`. Padding
-    (segment 0) attends to padding only, which keeps every row of the softmax defined.
+    `queries` are the segment ids at `positions` of the sequence `keys`. Padding (segment 0) attends to padding only,
+    which keeps every row of the softmax defined.
     """
     mask = queries[:, :, None] == keys[:, None, :]
-    age = first_query + jnp.arange(queries.shape[1])[:, None] - jnp.arange(keys.shape[1])[None, :]
+    age = positions[:, None] - jnp.arange(keys.shape[1])[None, :]
     if causal:
         mask &= (age >= 0)[None]
     if window is not None:
@@ -79,20 +78,21 @@ def attend_segments(
     Causal attention meets only the keys up to the end of each block of queries: over half of the work falls away.
     """
     if can_splash(q):
-        return attend_splash(q, k, v, segment_ids, causal, window)
+        return attend_splash(q, k, v, segment_ids, causal=causal, window=window)
     length = q.shape[1]
     is_long = length > 2 * QUERY_BLOCK
     block = QUERY_BLOCK if is_long else QUERY_BLOCK // 4
-    if causal and length % block == 0 and length // block in _UNROLLED and axis_size("context") == 1:
+    if causal and length % block == 0 and length // block in _UNROLLED:
         return _causal_blocks((q, k, v, segment_ids), window, block, remat=is_long)
     if not is_long or length % block:
-        return attend(q, k, v, segment_mask(segment_ids, segment_ids, 0, causal, window))
+        return attend(q, k, v, segment_mask(segment_ids, segment_ids, jnp.arange(length), causal, window))
 
     @jax.checkpoint  # the backward pass recomputes a block's logits
     def one_block(start: Int[Array, ""]) -> Float[Array, "B Tq H Dh"]:
         queries = jax.lax.dynamic_slice_in_dim(q, start, block, axis=1)
         segments = jax.lax.dynamic_slice_in_dim(segment_ids, start, block, axis=1)
-        return attend(queries, k, v, segment_mask(segments, segment_ids, start, causal, window))
+        positions = start + jnp.arange(block)
+        return attend(queries, k, v, segment_mask(segments, segment_ids, positions, causal, window))
 
     blocks = jax.lax.map(one_block, jnp.arange(0, length, block))
     return jnp.moveaxis(blocks, 0, 1).reshape(q.shape)
@@ -113,7 +113,8 @@ def _causal_blocks(
 
 def _last_queries(q: Array, k: Array, v: Array, segment_ids: Array, *, before: int, window: int | None) -> Array:
     """Queries of the positions from `before` on, with keys of all positions."""
-    return attend(q, k, v, segment_mask(segment_ids[:, before:], segment_ids, before, True, window))
+    positions = jnp.arange(before, k.shape[1])
+    return attend(q, k, v, segment_mask(segment_ids[:, before:], segment_ids, positions, True, window))
 
 
 class Heads(NamedTuple):

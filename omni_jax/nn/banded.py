@@ -24,7 +24,8 @@ def attend_banded(
     keys, values = _with_previous(_blocks(k, window), 0), _with_previous(_blocks(v, window), 0)
     key_segments = _with_previous(segments, -1)
     count = segments.shape[1]
-    mask = segment_mask(_merge(segments), _merge(key_segments), window, True, window)
+    positions = window + jnp.arange(window)
+    mask = segment_mask(_merge(segments), _merge(key_segments), positions, True, window)
     mixed = attend(_merge(queries), _merge(keys), _merge(values), mask)
     return mixed.reshape(batch, count * window, *q.shape[2:])[:, :length]
 

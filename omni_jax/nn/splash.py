@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from omni_jax.parallel.sharding import axis_size, gather_shards, on_shards, platform
@@ -21,37 +25,63 @@ def attend_splash(
     k: Float[Array, "B T K Dh"],
     v: Float[Array, "B T K Dh"],
     segment_ids: Int[Array, "B T"],
-    causal: bool,
-    window: int | None,
+    *,
+    causal: bool = True,
+    window: int | None = None,
+    order: np.ndarray | None = None,
 ) -> Float[Array, "B T H Dh"]:
-    """Self-attention inside segments; see `attend_segments`. Over `context` every device gathers all keys."""
-    length, heads = q.shape[1], q.shape[2] // axis_size("tensor")
+    """Self-attention inside segments; see `attend_segments`.
 
-    def shard(q: Array, k: Array, v: Array, segment_ids: Array) -> tuple[Array]:
-        from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
+    With `order` [T], the position of what lies at each place, the mesh axis `context` splits the row: every device
+    gathers all keys and puts them back into the order of positions.
+    """
+    from jax.experimental.pallas.ops.tpu.splash_attention import SegmentIds
 
-        k, v, key_segments = (gather_shards(part, ("context",), 1) for part in (k, v, segment_ids))
-        kernel = _kernel(length, heads, causal, window)
+    is_split = order is not None
+    length = "length" if is_split else "small"  # encoders have theirs whole on every device of `context`
+    kernel = _kernel(_mask(q.shape[1], causal, window, order), q.shape[2] // axis_size("tensor"), is_split)
+
+    def shard(kernel: Any, q: Array, k: Array, v: Array, segment_ids: Array) -> tuple[Array]:
+        key_segments = segment_ids
+        if is_split:
+            gathered = (gather_shards(part, ("context",), 1) for part in (k, v, segment_ids))
+            k, v, key_segments = (part[:, np.argsort(order)] for part in gathered)
         heads_first = (part.swapaxes(1, 2) for part in (q * q.shape[-1] ** -0.5, k, v))
         out = jax.vmap(kernel)(*heads_first, SegmentIds(segment_ids, key_segments))
         return (out.swapaxes(1, 2),)
 
-    queries, keys = ("batch", "length", "heads", "head_dim"), ("batch", "length", "kv_heads", "head_dim")
-    return on_shards(shard, [queries, keys, keys, ("batch", "length")], [queries])(q, k, v, segment_ids)[0]
+    queries, keys = ("batch", length, "heads", "head_dim"), ("batch", length, "kv_heads", "head_dim")
+    run = on_shards(shard, [_specs(kernel, is_split), queries, keys, keys, ("batch", length)], [queries])
+    return run(kernel, q, k, v, segment_ids)[0]
 
 
-def _kernel(length: int, heads: int, causal: bool, window: int | None):
-    """The kernel for this device's queries against all keys, with block sizes that divide both."""
-    from jax.experimental.pallas.ops.tpu.splash_attention import BlockSizes, make_splash_mha
+def _specs(kernel: Any, is_split: bool) -> Any:
+    """Which part of the kernel's description of its mask each device gets: that of its queries."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, "context" if is_split else None)))
+
+
+def _mask(length: int, causal: bool, window: int | None, order: np.ndarray | None) -> Any:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    shards = axis_size("context")
     shape = (length, length)
     if window is not None:
         mask = masks.LocalMask(shape, (window - 1, 0 if causal else None), 0)
     else:
         mask = masks.CausalMask(shape) if causal else masks.FullMask(shape)
-    block_q = next(size for size in (_BLOCK, 512, 256, _LANES) if length // shards % size == 0)
+    if order is not None:
+        mask.q_sequence = order
+    return mask
+
+
+def _kernel(mask: Any, heads: int, is_split: bool) -> Any:
+    """The kernel for all queries, or for each device's of `context`, with block sizes that divide them and the keys."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import BlockSizes, make_splash_mha
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+
+    length, shards = mask.shape[0], axis_size("context") if is_split else 1
+    part = length // (2 * shards) if is_split else length
+    block_q = next(size for size in (_BLOCK, 512, 256, _LANES) if part % size == 0)
     block_kv = next(size for size in (_BLOCK, 512, 256, _LANES) if length % size == 0)
     sizes = BlockSizes(
         block_q=block_q,
@@ -62,4 +92,10 @@ def _kernel(length: int, heads: int, causal: bool, window: int | None):
         block_kv_dkv_compute=min(512, block_kv),
         use_fused_bwd_kernel=True,  # one pass computes the gradients of queries, keys and values
     )
-    return make_splash_mha(masks.MultiHeadMask([mask] * heads), block_sizes=sizes, head_shards=1, q_seq_shards=shards)
+    return make_splash_mha(
+        masks.MultiHeadMask([mask] * heads),
+        block_sizes=sizes,
+        head_shards=1,
+        q_seq_shards=shards,
+        interpret=platform() != "tpu",
+    )

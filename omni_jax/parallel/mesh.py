@@ -85,8 +85,9 @@ def check_batch(cfg: Config, mesh: Mesh) -> None:
             f"training.microbatches={cfg.training.microbatches} x data.rows_per_pool={data.rows_per_pool}; set "
             f"--config.data.rows={max(1, round(data.rows / unit)) * unit} or a smaller mesh"
         )
-    if data.row_positions % mesh.shape["context"]:
+    context = mesh.shape["context"]
+    if context > 1 and data.row_positions % (2 * context):
         raise ConfigError(
-            f"data.row_positions={data.row_positions} must be a multiple of mesh.context={mesh.shape['context']}; "
-            "lower --config.mesh.context"
+            f"data.row_positions={data.row_positions} must be a multiple of {2 * context}, twice mesh.context: each "
+            "device takes an early and a late part of a row; lower --config.mesh.context"
         )

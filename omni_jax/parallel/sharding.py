@@ -117,9 +117,11 @@ def platform() -> str:
 
 
 def on_shards(
-    function: Callable[..., Any], in_axes: Sequence[tuple[str, ...]], out_axes: Sequence[tuple[str, ...]]
+    function: Callable[..., Any], in_axes: Sequence[Any], out_axes: Sequence[tuple[str, ...]]
 ) -> Callable[..., Any]:
     """`function` run by every device on its own shards (`jax.shard_map`); arguments and results by logical axes.
+
+    What of `in_axes` is no tuple of names is a tree of `PartitionSpec`s.
 
     Without a mesh it runs on the whole arrays; `axis_size` is then 1 for every axis, so collectives that ask for it
     first fall away.
@@ -127,7 +129,8 @@ def on_shards(
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return function
-    in_specs, out_specs = (tuple(spec(*names) for names in axes) for axes in (in_axes, out_axes))
+    in_specs = tuple(spec(*axes) if isinstance(axes, tuple) else axes for axes in in_axes)
+    out_specs = tuple(spec(*names) for names in out_axes)
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.config import Config
 from omni_jax.models import omni
+from omni_jax.parallel.context import balance
 from omni_jax.parallel.process_rows import abstract_global, on_devices
 from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.training.fill import fill
@@ -74,6 +75,7 @@ def train_step(
 
 def batch_loss(config: Config, params: Any, batch: Batch) -> tuple[jax.Array, Metrics, MoEStats]:
     """The loss, its terms, and what the routers did."""
+    batch = balance(batch)
     output = omni.apply(config.model, params, batch)
     head = omni.text_projection(config.model, params)
     loss, terms = omni_loss(config.loss, output, batch, head, config.model.audio.ctc_subframes)

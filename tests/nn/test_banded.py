@@ -19,7 +19,7 @@ def test_equals_masked_attention_with_gradients(length, window):
         return jnp.sum(jnp.sin(attend_banded(q, k, v, segments, window)))
 
     def masked(q, k, v):
-        return jnp.sum(jnp.sin(attend(q, k, v, segment_mask(segments, segments, 0, True, window))))
+        return jnp.sum(jnp.sin(attend(q, k, v, segment_mask(segments, segments, jnp.arange(length), True, window))))
 
     for a, b in zip(*(jax.grad(f, argnums=(0, 1, 2))(q, k, v) for f in (banded, masked)), strict=True):
         np.testing.assert_allclose(a, b, atol=EXACT)

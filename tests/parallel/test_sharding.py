@@ -11,6 +11,7 @@ from omni_jax.config import LossConfig, MeshConfig
 from omni_jax.errors import ConfigError
 from omni_jax.models import omni
 from omni_jax.nn import moe
+from omni_jax.parallel.context import balance
 from omni_jax.parallel.mesh import AXES, make_mesh, mesh_shape
 from omni_jax.parallel.sharding import ParamAxes, batch_sharding, param_shardings
 from omni_jax.training.losses import omni_loss
@@ -58,6 +59,7 @@ def test_a_size_that_does_not_divide_names_parameter_and_flag():
 
 
 def loss(cfg, params, batch):
+    batch = balance(batch)
     output = omni.apply(cfg, params, batch)
     weights = LossConfig(text_z=0.01, load_balance=0.1, router_z=0.1, ctc=0.0)
     return omni_loss(weights, output, batch, omni.text_projection(cfg, params), cfg.audio.ctc_subframes)
