@@ -106,7 +106,7 @@ def single():
         MeshConfig(fsdp=8),
         MeshConfig(expert=4, data=2, fsdp=1),
         MeshConfig(tensor=2, fsdp=4),
-        MeshConfig(context=4, data=2, fsdp=1),
+        MeshConfig(context=2, data=4, fsdp=1),
         MeshConfig(fsdp=2, expert=2, tensor=2),
         MeshConfig(fsdp=2, expert=2, context=2),
     ],
