@@ -80,6 +80,8 @@ def source_config(name: str, workers: int = 1) -> Config:
         settings.data.workers = workers
         settings.data.audio_slots *= name == "speech"
         settings.data.patches *= name == "pictures"
+        if name == "pictures":  # alone they cost a position each: rows are as in stage perceive, which has the task
+            settings.data.row_positions, settings.data.patches = 32, 512
     config = resolve(settings)
     vocab_size = Tokenizer(read_tokenizer(config.data.tokenizer)).vocab_size
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
