@@ -48,10 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     watcher = threading.Thread(target=watch, args=(Path(workdir) / METRICS_FILE, samples, ended))
     watcher.start()
     began = time.monotonic()
-    run_stage(config, workdir, operations)
+    try:
+        run_stage(config, workdir, operations)
+    finally:  # a run that is stopped ends, too
+        ended.set()
+        watcher.join()
     seconds = time.monotonic() - began
-    ended.set()
-    watcher.join()
     records = read_metrics(workdir)
     evaluations = sum("held_out/loss" in record["parts"] for record in records)
     saves = config.training.steps // config.training.checkpoint_every

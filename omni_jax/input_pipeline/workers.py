@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
-from grain._src.python.dataset.transformations.process_prefetch import ProcessPrefetchIterDataset
-from threadpoolctl import threadpool_limits
 
 from omni_jax.config import Config
 from omni_jax.config_dict import from_dict, to_dict
@@ -21,6 +16,7 @@ from omni_jax.input_pipeline.codes import CodeCache
 from omni_jax.input_pipeline.parcel import SHARED_BYTES, join, wrap
 from omni_jax.input_pipeline.shards import merged_state
 from omni_jax.input_pipeline.stream import make_stream
+from omni_jax.input_pipeline.worker_process import WorkerIterator
 
 
 class WorkersDataset(grain.IterDataset):
@@ -38,21 +34,25 @@ class WorkersDataset(grain.IterDataset):
         if not flags.FLAGS.is_parsed():  # grain asks for flags of its own
             flags.FLAGS.mark_as_parsed()
         # grain's public function has a state of its own for every number of workers.
-        return WorkersIterator([iter(ProcessPrefetchIterDataset(part, self._prefetch, _start)) for part in self._parts])
+        return WorkersIterator([WorkerIterator(part, self._prefetch) for part in self._parts], join)
 
 
 class WorkersIterator(grain.DatasetIterator):
-    """Its state is that of one process that reads all the shards; None before the first batch."""
+    """Its state is that of one process that reads all the shards; None before the first batch.
 
-    def __init__(self, workers: Sequence[grain.DatasetIterator]):
+    `join` makes a batch of what each worker has read.
+    """
+
+    def __init__(self, workers: Sequence[WorkerIterator], join: Callable[[list[Any]], Any]):
         super().__init__()
+        self._join = join
         self._workers = workers
         self._state: dict[str, Any] | None = None
 
     def __next__(self) -> Any:
         for worker in self._workers:
             worker.start_prefetch()
-        batch = join([next(worker) for worker in self._workers])
+        batch = self._join([next(worker) for worker in self._workers])
         self._state = merged_state([worker.get_state() for worker in self._workers])
         return batch
 
@@ -85,15 +85,3 @@ class _ShardsOfAWorker(grain.IterDataset):
         stream = make_stream(from_dict(Config, self._config), *self._rest)
         options = grain.experimental.DatasetOptions(min_shm_size=SHARED_BYTES)
         return iter(grain.experimental.WithOptionsIterDataset(stream.map(wrap), options))
-
-
-def _start() -> None:
-    os.nice(5)  # the training goes first
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    threadpool_limits(limits=1, user_api="blas")
-
-
-def _leave_with_parent() -> None:
-    """Or else the worker of a killed training waits for ever to hand its batch over."""
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -11,6 +11,7 @@ from omni_jax.parallel import multihost
 
 INTERVAL_S = 1.0
 PATIENCE_S = 4.0  # a process that sends nothing for so long is lost
+ANSWER_S = 3.0  # for all counts, twice
 
 
 class Heartbeat:
@@ -30,13 +31,13 @@ class Heartbeat:
         self._ended.set()
 
     def lost(self) -> str:
-        """Names of the silent processes, joined; "" when all live. Takes up to twice `PATIENCE_S`."""
+        """Names of the silent processes, joined; "" when all live. Takes up to `PATIENCE_S` + `ANSWER_S`."""
         if jax.process_count() == 1:
             return ""
         found: list[str] = []
         asking = threading.Thread(target=lambda: found.append(self._compare()), daemon=True)
         asking.start()
-        asking.join(2 * PATIENCE_S)
+        asking.join(PATIENCE_S + ANSWER_S)
         return found[0] if found else f"{self._names[0]}, which runs the coordination service"
 
     def _send(self) -> None:

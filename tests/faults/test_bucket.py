@@ -42,7 +42,7 @@ def start_at(home, *flags):
 
 def test_a_run_in_a_bucket_goes_on_anywhere(bucket, tmp_path):
     finish(start(tmp_path / "whole", STEPS, "--step_s=0"))
-    process = start_at(tmp_path / "a", "--step_s=0.5", "--checkpoint_every=3")
+    process = start_at(tmp_path / "a", "--step_s=0", "--hold_at=8", "--checkpoint_every=3")
     wait_until(lambda: bucket.exists("runs/first/checkpoints/6/commit.json"), process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

@@ -1,5 +1,6 @@
 """A run on a disk that fills while a checkpoint is written: it stops, or waits for room, as it was told to."""
 
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ STEPS, DISK_KB, LEFT_BYTES = 30, 4096, 90_000
 # What shall be there at the end is copied off the disk, which goes with its namespace.
 ON_A_SMALL_DISK = """
 mount -t tmpfs -o size={size}k none {disk} || exit 77
-{python} {toy} --workdir={disk}/run --steps={steps} --checkpoint_every=5 {flags} > {log} 2>&1 & run=$!
+{python} {toy} --workdir={disk}/run --steps={steps} --checkpoint_every=5 --step_s=0.2 {flags} > {log} 2>&1 & run=$!
 {meanwhile}
 wait $run; code=$?
 rm -f {disk}/filler
@@ -36,6 +37,8 @@ rm {disk}/filler
 
 def run_on_a_small_disk(tmp_path, flags, meanwhile):
     """Exit code, output, and the workdir as it was at the end."""
+    if not shutil.which("unshare"):
+        pytest.skip("mounts a small disk with unshare, of util-linux")
     disk = tmp_path / "disk"
     disk.mkdir()
     names = {"left": LEFT_BYTES, "disk": disk, "log": tmp_path / "log", "kept": tmp_path / "kept"}

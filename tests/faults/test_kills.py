@@ -1,4 +1,7 @@
-"""One process that is killed, told to stop, or fed with NaN."""
+"""One process that is killed, told to stop, or fed with NaN.
+
+With OMNI_JAX_SLOW=1 as many data workers are killed as trainings.
+"""
 
 import os
 import random
@@ -7,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from toy_runs import bad_steps, curve, finish, start, wait_for_step, wait_until
+from toy_runs import bad_steps, curve, data_workers, finish, start, wait_for_step, wait_until
 
 from omni_jax.checkpoint import load_manifest, load_params
 from omni_jax.checkpoint.directory import committed_steps
@@ -15,8 +18,11 @@ from omni_jax.checkpoint.integrity import is_committed
 from omni_jax.training.metrics import read_metrics
 
 KILLS, KILLS_IN_A_SAVE, STEPS = 20, 5, 600
+KILLS_OF_WORKERS = KILLS if os.environ.get("OMNI_JAX_SLOW") == "1" else 3
+CRASHED = 1
 FLAGS = ("--step_s=0.01", "--checkpoint_every=3")
 NOTICE_S = 30.0
+HELD_S = 3.0  # to get from the log's first line into the step that is held
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +48,19 @@ def test_kill_9_at_random_moments_changes_nothing(whole, tmp_path):
         np.testing.assert_array_equal(load_params(tmp_path)[1][name], value)
 
 
+def test_kill_9_of_data_workers_at_random_moments_changes_nothing(whole, tmp_path):
+    dice = random.Random(11)
+    for _ in range(KILLS_OF_WORKERS):
+        process = start(tmp_path, STEPS, *FLAGS, "--workers=2")
+        begun = read_metrics(tmp_path)[-1:]
+        wait_for_step(tmp_path, (begun[0]["step"] if begun else 0) + 1, process)
+        time.sleep(dice.uniform(0.0, 0.25))
+        os.kill(dice.choice(data_workers(process)), signal.SIGKILL)
+        assert "was terminated unexpectedly with exit code -9" in finish(process, CRASHED)
+    finish(start(tmp_path, STEPS, "--step_s=0", "--checkpoint_every=100"))
+    assert curve(tmp_path) == curve(whole)
+
+
 def test_kill_9_while_a_save_goes_on_leaves_the_one_before(whole, tmp_path):
     checkpoints = tmp_path / "checkpoints"
     for _ in range(KILLS_IN_A_SAVE):
@@ -59,7 +78,7 @@ def test_kill_9_while_a_save_goes_on_leaves_the_one_before(whole, tmp_path):
 
 
 def test_kill_9_in_the_step_after_a_save_leaves_no_gap_in_the_log(whole, tmp_path):
-    process = start(tmp_path, 8, "--step_s=2", "--checkpoint_every=3")
+    process = start(tmp_path, 8, "--hold_at=4", "--checkpoint_every=3")
     wait_until((tmp_path / "checkpoints" / "3" / "commit.json").exists, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -72,7 +91,7 @@ def unfinished(checkpoints):
 
 
 def test_sigterm_saves_leaves_in_time_and_repeats_nothing(whole, tmp_path):
-    process = start(tmp_path, 60, "--step_s=0.05", "--checkpoint_every=1000")
+    process = start(tmp_path, 60, "--step_s=0.2", "--checkpoint_every=1000")
     wait_for_step(tmp_path, 5, process)
     process.send_signal(signal.SIGTERM)
     told = time.monotonic()
@@ -87,8 +106,9 @@ def test_sigterm_saves_leaves_in_time_and_repeats_nothing(whole, tmp_path):
 
 @pytest.mark.parametrize(("number", "pause_s"), [(signal.SIGTERM, 2.5), (signal.SIGINT, 0.1)])
 def test_a_second_signal_ends_at_once(tmp_path, number, pause_s):
-    process = start(tmp_path, 60, "--step_s=6", "--checkpoint_every=1000")
-    wait_for_step(tmp_path, 1, process)  # known once the second step was started: the third sleeps
+    process = start(tmp_path, 60, "--hold_at=3", "--checkpoint_every=1000")
+    wait_for_step(tmp_path, 1, process)  # known once the second step was started
+    time.sleep(HELD_S)
     process.send_signal(number)
     time.sleep(pause_s)
     process.send_signal(number)

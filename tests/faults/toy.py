@@ -1,6 +1,6 @@
 """A trainer whose model is one matrix: the real loop, loader, checkpoints and processes, and no compiler to wait for.
 
-python tests/faults/toy.py --workdir=DIR --steps=60 [--step_s=0.02] [--nan_at=7] [Operations as flags]
+python tests/faults/toy.py --workdir=DIR --steps=60 [--step_s=0.02] [--hold_at=4] [--nan_at=7] [Operations as flags]
 """
 
 import argparse
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from absl.flags import FLAGS
 from jax.sharding import NamedSharding, PartitionSpec
 
 from omni_jax.checkpoint import Checkpointer
@@ -24,6 +25,8 @@ from omni_jax.config import Config, DataConfig, MeshConfig, TrainingConfig
 from omni_jax.errors import run_main
 from omni_jax.input_pipeline.loader import Loader
 from omni_jax.input_pipeline.shards import ShardedDataset
+from omni_jax.input_pipeline.worker_process import WorkerIterator
+from omni_jax.input_pipeline.workers import WorkersIterator
 from omni_jax.operations import Operations
 from omni_jax.parallel import multihost
 from omni_jax.parallel.mesh import make_mesh
@@ -33,7 +36,7 @@ from omni_jax.training.guard import guarded, new_guard
 from omni_jax.training.loop import Run, resume, train
 from omni_jax.training.state import TrainState, init_state
 
-ROWS, WIDTH, SHARDS = 8, 64, 4
+ROWS, WIDTH, SHARDS, PREFETCH = 8, 64, 4, 2
 OPTIMIZER = optax.adam(1e-2)
 
 
@@ -42,7 +45,9 @@ def main() -> int:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--step_s", type=float, default=0.02)
+    parser.add_argument("--hold_at", type=int, default=-1, help="step of this start that takes a minute, from 1")
     parser.add_argument("--checkpoint_every", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=1, help="more than one: processes that read the data")
     parser.add_argument("--nan_at", type=int, default=-1, help="batch of this start that is NaN, from 1")
     parser.add_argument("--nan_batches", type=int, default=1)
     for item in dataclasses.fields(Operations):
@@ -58,7 +63,7 @@ def main() -> int:
     run = Run(config, checkpointer.folder, checkpointer, operations=operations)
     mesh = make_mesh(config.mesh)
     rows = batch_sharding(mesh)
-    loader = make_toy_loader(my_shards(rows, ROWS, SHARDS))
+    loader = make_toy_loader(my_shards(rows, ROWS, SHARDS), flags.workers)
     abstract = abstract_state(mesh)
     state = init_state(init_params, OPTIMIZER, 0, abstract)
     state = resume(run, state, loader)
@@ -69,8 +74,9 @@ def main() -> int:
     batches = itertools.count(1)
 
     def step(state: TrainState, batch: np.ndarray) -> tuple[TrainState, dict]:
-        time.sleep(flags.step_s)
-        if flags.nan_at <= next(batches) < flags.nan_at + flags.nan_batches:
+        number = next(batches)
+        time.sleep(60.0 if number == flags.hold_at else flags.step_s)
+        if flags.nan_at <= number < flags.nan_at + flags.nan_batches:
             batch = batch * np.float32("nan")
         with jax.set_mesh(mesh):
             return compiled(state, on_devices(batch, rows, ROWS))
@@ -81,7 +87,21 @@ def main() -> int:
     return 0
 
 
-def make_toy_loader(shards: list[int]) -> Loader:
+def make_toy_loader(shards: list[int], workers: int) -> Loader:
+    return Loader(InWorkers(shards, workers) if workers > 1 else rows_of(shards), PREFETCH)
+
+
+class InWorkers(grain.IterDataset):
+    def __init__(self, shards: list[int], workers: int):
+        super().__init__()
+        self._parts = [rows_of(part.tolist()) for part in np.array_split(shards, workers)]
+
+    def __iter__(self) -> WorkersIterator:
+        FLAGS.mark_as_parsed()
+        return WorkersIterator([WorkerIterator(part, PREFETCH) for part in self._parts], np.concatenate)
+
+
+def rows_of(shards: list[int]) -> ShardedDataset:
     """Rows of random numbers, each a function of its key."""
     keys = grain.MapDataset.range(512).shuffle(seed=3).repeat()
 
@@ -89,7 +109,7 @@ def make_toy_loader(shards: list[int]) -> Loader:
         mine = keys[shard::SHARDS].map(lambda key: np.random.default_rng(key).standard_normal(WIDTH).astype(np.float32))
         return mine.batch(ROWS // SHARDS).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
 
-    return Loader(ShardedDataset({shard: part(shard) for shard in shards}, np.concatenate), prefetch=2)
+    return ShardedDataset({shard: part(shard) for shard in shards}, np.concatenate)
 
 
 def init_params(key: jax.Array) -> dict:

@@ -59,6 +59,16 @@ def process_ids(process):
     return [int(pid) for pid in re.findall(r"\d+", line)]
 
 
+def data_workers(process):
+    """Pids of the processes that multiprocessing has spawned, its resource tracker left out."""
+    found = []
+    for path in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        for pid in path.read_text().split():
+            if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(int(pid))
+    return found
+
+
 def curve(workdir):
     """Step, loss and a checksum of the data of every logged step."""
     return [(record["step"], record["loss"], record["parts"]["rows"]) for record in read_metrics(workdir)]
