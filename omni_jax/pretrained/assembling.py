@@ -90,8 +90,11 @@ def assembled_config(config: Config, parts: Mapping[str, Imported], codec: Codec
         model = dataclasses.replace(model, audio=_audio_config(model.audio, parts["audio"].config))
     if "vision" in parts:
         model = dataclasses.replace(model, vision=_vision_config(parts["vision"].config))
+    # The stage's room for patches was made for its own pictures.
+    patches = config.data.patches + -config.data.patches % model.vision.num_patches
+    config = dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, patches=patches))
     if codec is None:
-        return dataclasses.replace(config, model=model)
+        return config
     shape = {"num_codebooks": codec.config.num_codebooks, "codebook_size": codec.config.codebook_size}
     return dataclasses.replace(config, model=dataclasses.replace(model, **shape), codec=codec.config)
 

@@ -71,6 +71,9 @@ def _fill_group(
         for slot, part in zip(line.ours, line.layout.to_ours(tensors[line.theirs].read(), shapes)):
             sharding = shardings[slot.path]
             placed = _place(part, _part_sharding(sharding, len(slot.index)))
+            if not slot.index:
+                arrays[slot.path] = jax.block_until_ready(placed.astype(dtype))  # itself where the dtype is the same
+                continue
             if slot.path not in arrays:
                 arrays[slot.path] = _zeros(axes[slot.path].shape, dtype, sharding)()
             index = jnp.asarray(slot.index, jnp.int32)
