@@ -5,7 +5,7 @@ from omni_jax.checkpoint.digest import params_sha256
 from omni_jax.checkpoint.directory import require_local
 from omni_jax.checkpoint.disk import NoRoomError
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
-from omni_jax.checkpoint.parameters import load_arrays, read_tree, save_arrays, save_params, write_tree
+from omni_jax.checkpoint.parameters import read_tree, save_params, write_tree
 from omni_jax.checkpoint.restore import load_any_codec, load_codec, load_manifest, load_params
 from omni_jax.checkpoint.storage import local_folder, place, write_whole
 
@@ -17,7 +17,6 @@ __all__ = [
     "Outcome",
     "Restored",
     "load_any_codec",
-    "load_arrays",
     "load_codec",
     "load_manifest",
     "load_params",
@@ -26,7 +25,6 @@ __all__ = [
     "place",
     "read_tree",
     "require_local",
-    "save_arrays",
     "save_params",
     "write_tree",
     "write_whole",

@@ -15,18 +15,6 @@ from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.config import Config
 
 
-def save_arrays(directory: Path, arrays: dict[str, Any]) -> None:
-    """Arrays by name, each written from the devices that hold it; the directory is whole or absent."""
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
-        writer.save(directory.absolute(), args=ocp.args.StandardSave(arrays))
-
-
-def load_arrays(directory: Path, abstract: dict[str, Any]) -> dict[str, Any]:
-    """What `save_arrays` has written; `abstract` has shapes, dtypes and shardings."""
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        return reader.restore(directory.absolute(), args=ocp.args.StandardRestore(abstract))
-
-
 def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: str = "") -> None:
     """Writes a checkpoint of step 0 that `load_params` reads and that no run goes on from.
 

@@ -85,7 +85,7 @@ def load_model(
     if report.missing:
         raise UserError(f"{directory}: no tensor fills {', '.join(report.missing)}: is config.json another model's?")
     shardings = flatten(param_shardings(mesh, axes_tree))
-    parts = None if kept is None else KeptParts(kept, f"{dtype} {config} {sorted(tensors.items())}")
+    parts = None if kept is None else KeptParts(kept, f"{dtype} {mesh.shape} {config} {sorted(tensors.items())}")
     arrays = fill(table, tensors, axes, shardings, jnp.dtype(dtype), parts)
     return Imported(config, unflatten(arrays), report)
 

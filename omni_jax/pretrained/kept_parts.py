@@ -1,4 +1,8 @@
-"""Finished arrays of an import, so that one that is killed goes on where it was."""
+"""Finished arrays of an import, so that one that is killed goes on where it was.
+
+A part is a directory with a file for each shard, written from the memory in which the shard lies: Orbax would take two
+copies of an array on the way.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jaxtyping import Array
-
-from omni_jax.checkpoint import load_arrays, save_arrays
 
 PART_BYTES = 1_000_000_000  # less is read again sooner than written
 _INDEX = "parts.json"
@@ -21,7 +24,7 @@ _INDEX = "parts.json"
 class KeptParts:
     """A directory of numbered parts, each a few whole arrays; made when the first part is full.
 
-    `source` says what is imported: parts of anything else are deleted.
+    `source` says what is imported, in which dtype and onto which mesh: parts of anything else are deleted.
     """
 
     def __init__(self, directory: Path, source: str):
@@ -33,7 +36,7 @@ class KeptParts:
         """The arrays of the finished parts, placed as `abstract` says."""
         arrays: dict[str, Array] = {}
         for number, names in enumerate(self._read_index()):
-            arrays |= _unescaped(load_arrays(self._directory / str(number), _escaped({n: abstract[n] for n in names})))
+            arrays |= {name: _read(self._directory / str(number), name, abstract[name]) for name in names}
             self._parts.append(names)
         if arrays:
             print(f"going on from {self._directory}: {len(arrays)} of {len(abstract)} arrays are there")
@@ -44,10 +47,11 @@ class KeptParts:
         self._waiting |= arrays
         if sum(array.nbytes for array in self._waiting.values()) < PART_BYTES:
             return
-        self._directory.mkdir(parents=True, exist_ok=True)
         part = self._directory / str(len(self._parts))
         shutil.rmtree(part, ignore_errors=True)  # of an import that was killed while it wrote
-        save_arrays(part, _escaped(self._waiting))
+        part.mkdir(parents=True)
+        for name, array in self._waiting.items():
+            _write(part, name, array)
         self._parts.append(list(self._waiting))
         self._waiting = {}
         index = self._directory / f"{_INDEX}.tmp"
@@ -65,10 +69,25 @@ class KeptParts:
         return []
 
 
-def _escaped(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Paths as plain names: a checkpoint's names are files."""
-    return {path.replace("/", "."): array for path, array in arrays.items()}
+def _write(directory: Path, name: str, array: Array) -> None:
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0:
+            np.save(_file(directory, name, shard.index), _bits(np.asarray(shard.data)), allow_pickle=False)
 
 
-def _unescaped(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.replace(".", "/"): array for name, array in arrays.items()}
+def _read(directory: Path, name: str, abstract: jax.ShapeDtypeStruct) -> Array:
+    def shard(index: tuple[slice, ...]) -> np.ndarray:
+        return np.load(_file(directory, name, index), allow_pickle=False).view(abstract.dtype)
+
+    return jax.make_array_from_callback(abstract.shape, abstract.sharding, shard)
+
+
+def _file(directory: Path, name: str, index: tuple[slice, ...]) -> Path:
+    """The shard that begins at `index`; a parameter's path as a plain name."""
+    begins = "_".join(str(part.start or 0) for part in index)
+    return directory / f"{name.replace('/', '.')}-{begins}.npy"
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """NumPy's files know no bfloat16."""
+    return array.view(f"u{array.itemsize}")
