@@ -76,7 +76,7 @@ def test_chips_and_shapes():
     ("mesh", "changes", "message"),
     [
         (MeshConfig(data=2, fsdp=2, expert=2), {"rows": 12}, r"rows=12 must be a multiple of 8.*--config.data.rows=16"),
-        (MeshConfig(fsdp=2, context=4), {"row_positions": 66}, "row_positions=66 must be a multiple of 8, twice mesh.context"),
+        (MeshConfig(fsdp=2, context=4), {"row_positions": 66}, "row_positions=66 must be a multiple of 8, twice"),
     ],
 )
 def test_a_batch_that_does_not_divide_is_refused(mesh, changes, message):
