@@ -14,6 +14,8 @@ from omni_jax.checkpoint.integrity import write_commit, write_hashes
 from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.config import Config
 
+_CHUNK_BYTES, _FILE_BYTES = 2**25, 2**26
+
 
 def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: str = "") -> None:
     """Writes a checkpoint of step 0 that `load_params` reads and that no run goes on from.
@@ -25,12 +27,21 @@ def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: 
         raise CheckpointError(f"{workdir}: holds checkpoints already: give another directory")
     directory.mkdir(parents=True, exist_ok=True)
     manifest = Manifest(step=0, config=config, key_data=(), codec_sha256=codec_sha256)
-    items = {"params": ocp.args.StandardSave(params), "extra": ocp.args.JsonSave(manifest.to_json())}
+    items = {"params": _in_small_pieces(params), "extra": ocp.args.JsonSave(manifest.to_json())}
+    largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
+    one_array = ocp.PyTreeCheckpointHandler(save_device_host_concurrent_gb=largest / 1e9)
     path = directory / "0"
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+    handlers = {"params": one_array, "extra": ocp.JsonCheckpointHandler()}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers)) as writer:
         writer.save(path, args=ocp.args.Composite(**items))
     write_hashes(path, process=0, num_processes=1)
     write_commit(path, num_processes=1, facts={"step": 0})
+
+
+def _in_small_pieces(params: Any) -> ocp.args.PyTreeSave:
+    """So that the host never has a second copy of them all: Orbax holds what it writes until a file is full."""
+    pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES), params)
+    return ocp.args.PyTreeSave(params, save_args=pieces, ocdbt_target_data_file_size=_FILE_BYTES)
 
 
 def write_tree(directory: Path, tree: Any) -> None:
