@@ -40,20 +40,27 @@ def start_at(home, *flags):
     )
 
 
+def committed(bucket):
+    """Steps, ascending: every third, or the next where a busy emulator's answer failed a save, which is tried again."""
+    return sorted(int(path.split("/")[-2]) for path in bucket.glob("runs/first/checkpoints/*/commit.json"))
+
+
 def test_a_run_in_a_bucket_goes_on_anywhere(bucket, tmp_path):
     finish(start(tmp_path / "whole", STEPS, "--step_s=0"))
     process = start_at(tmp_path / "a", "--step_s=0", "--hold_at=8", "--checkpoint_every=3")
-    wait_until(lambda: bucket.exists("runs/first/checkpoints/6/commit.json"), process)
+    wait_until(lambda: max(committed(bucket), default=0) >= 6, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert "going on from step 6" in finish(start_at(tmp_path / "b", "--step_s=0", "--checkpoint_every=3"))
+    newest = committed(bucket)[-1]
+    assert f"going on from step {newest}" in finish(start_at(tmp_path / "b", "--step_s=0", "--checkpoint_every=3"))
     bucket.get("runs/first/metrics.jsonl", str(tmp_path / "metrics.jsonl"))
     assert curve(tmp_path) == curve(tmp_path / "whole")
     assert bucket.exists("runs/first/goodput.json")
     damaged = f"runs/first/checkpoints/{STEPS}"
     largest = max(bucket.find(damaged, detail=True).values(), key=lambda file: file["size"])["name"]
     bucket.pipe(largest, bucket.cat(largest)[:-1] + b"?")
+    before = committed(bucket)[-2]
     output = finish(start_at(tmp_path / "c", "--step_s=0"))
     assert f"{STEPS} is damaged" in output and "set aside" in output
-    assert f"going on from step {STEPS - 3}" in output
+    assert f"going on from step {before}" in output, output
     assert bucket.exists(f"runs/first/checkpoints/{STEPS}/commit.json")
