@@ -87,14 +87,29 @@ def attend_segments(
     if not is_long or length % block:
         return attend(q, k, v, segment_mask(segment_ids, segment_ids, jnp.arange(length), causal, window))
 
+    return attend_in_blocks((q, segment_ids, jnp.arange(length)), (k, v, segment_ids), block, causal, window)
+
+
+def attend_in_blocks(
+    queries: tuple[Float[Array, "B T H Dh"], Int[Array, "B T"], Int[Array, " T"]],
+    keys: tuple[Float[Array, "B S K Dh"], Float[Array, "B S K Dh"], Int[Array, "B S"]],
+    block: int,
+    causal: bool = True,
+    window: int | None = None,
+) -> Float[Array, "B T H Dh"]:
+    """`block` queries at a time, which divides T. `queries`: with segment ids and positions; `keys`: with values and
+    segment ids, in the order of positions.
+    """
+    q, segment_ids, positions = queries
+    k, v, key_segments = keys
+
     @jax.checkpoint  # the backward pass recomputes a block's logits
     def one_block(start: Int[Array, ""]) -> Float[Array, "B Tq H Dh"]:
-        queries = jax.lax.dynamic_slice_in_dim(q, start, block, axis=1)
-        segments = jax.lax.dynamic_slice_in_dim(segment_ids, start, block, axis=1)
-        positions = start + jnp.arange(block)
-        return attend(queries, k, v, segment_mask(segments, segment_ids, positions, causal, window))
+        some, segments = (jax.lax.dynamic_slice_in_dim(part, start, block, axis=1) for part in (q, segment_ids))
+        own = jax.lax.dynamic_slice_in_dim(positions, start, block)
+        return attend(some, k, v, segment_mask(segments, key_segments, own, causal, window))
 
-    blocks = jax.lax.map(one_block, jnp.arange(0, length, block))
+    blocks = jax.lax.map(one_block, jnp.arange(0, q.shape[1], block))
     return jnp.moveaxis(blocks, 0, 1).reshape(q.shape)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from omni_jax.nn.attention import QUERY_BLOCK, attend, attend_segments, segment_mask
+from omni_jax.nn.attention import QUERY_BLOCK, attend_in_blocks, attend_segments
 from omni_jax.nn.splash import attend_splash, can_splash
 from omni_jax.parallel.context import context_order
 from omni_jax.parallel.sharding import axis_size, gather_shards, on_shards
@@ -37,15 +37,7 @@ def _attend_gathered(q: Array, k: Array, v: Array, segment_ids: Array, *, order:
         k, v, key_segments = (gather_shards(part, ("context",), 1)[:, places] for part in (k, v, segment_ids))
         positions = jnp.asarray(order.reshape(devices, -1))[jax.lax.axis_index("context")]
         block = next(size for size in range(min(QUERY_BLOCK, q.shape[1]), 0, -1) if q.shape[1] % size == 0)
-
-        @jax.checkpoint  # the backward pass recomputes a block's logits
-        def one_block(start: Int[Array, ""]) -> Float[Array, "B Tq H Dh"]:
-            queries, segments = (jax.lax.dynamic_slice_in_dim(part, start, block, 1) for part in (q, segment_ids))
-            own = jax.lax.dynamic_slice_in_dim(positions, start, block)
-            return attend(queries, k, v, segment_mask(segments, key_segments, own, True, None))
-
-        blocks = jax.lax.map(one_block, jnp.arange(0, q.shape[1], block))
-        return (jnp.moveaxis(blocks, 0, 1).reshape(q.shape),)
+        return (attend_in_blocks((q, segment_ids, positions), (k, v, key_segments), block),)
 
     run = on_shards(shard, [_QUERIES, _KEYS, _KEYS, ("batch", "length")], [_QUERIES])
     return run(q, k, v, segment_ids)[0]
