@@ -89,18 +89,12 @@ def omni_config(stage: str, size: str, **groups: object) -> ConfigDict:
     """
     model = model_of(size, stage)
     codec = dataclasses.replace(CodecConfig(), num_codebooks=model.num_codebooks, codebook_size=model.codebook_size)
-    values = to_dict(Config(stage=stage, size=size, model=model, codec=codec, **_whole_pictures(model, groups)))
+    groups |= {"data": groups["data"].for_pictures(model.vision.num_patches)}
+    values = to_dict(Config(stage=stage, size=size, model=model, codec=codec, **groups))
     del values["codec_training"], values["codec"]
     if model.transformer.variant == TrunkVariant():
         del values["model"]["transformer"]["variant"]
     return _config_dict(values)
-
-
-def _whole_pictures(model: ModelConfig, groups: dict[str, object]) -> dict[str, object]:
-    """The room for patches, rounded up to whole pictures of the model."""
-    data = groups["data"]
-    patches = data.patches + -data.patches % model.vision.num_patches
-    return groups | {"data": dataclasses.replace(data, patches=patches)}
 
 
 def codec_config(size: str, **groups: object) -> ConfigDict:

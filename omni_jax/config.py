@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from omni_jax.codec_config import CodecConfig, DacConfig, SeanetConfig
@@ -69,6 +69,10 @@ class DataConfig:
         )
         require(self.log_mel in ("host", "step"), f"data.log_mel={self.log_mel!r}: want host or step")
         require(self.temperature >= 0, f"data.temperature={self.temperature}: want 0, or a temperature above it")
+
+    def for_pictures(self, num_patches: int) -> DataConfig:
+        """With room for patches rounded up to whole pictures of so many."""
+        return replace(self, patches=self.patches + -self.patches % num_patches)
 
     @property
     def virtual_shards(self) -> int:

@@ -91,8 +91,7 @@ def assembled_config(config: Config, parts: Mapping[str, Imported], codec: Codec
     if "vision" in parts:
         model = dataclasses.replace(model, vision=_vision_config(parts["vision"].config))
     # The stage's room for patches was made for its own pictures.
-    patches = config.data.patches + -config.data.patches % model.vision.num_patches
-    config = dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, patches=patches))
+    config = dataclasses.replace(config, model=model, data=config.data.for_pictures(model.vision.num_patches))
     if codec is None:
         return config
     shape = {"num_codebooks": codec.config.num_codebooks, "codebook_size": codec.config.codebook_size}
