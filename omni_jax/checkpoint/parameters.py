@@ -15,6 +15,7 @@ from omni_jax.checkpoint.manifest import CheckpointError, Manifest
 from omni_jax.config import Config
 
 _CHUNK_BYTES, _FILE_BYTES = 2**25, 2**26
+_IN_FLIGHT = 1.1  # times the largest array: Orbax refuses what does not stay below its limit
 
 
 def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: str = "") -> None:
@@ -29,9 +30,9 @@ def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: 
     manifest = Manifest(step=0, config=config, key_data=(), codec_sha256=codec_sha256)
     items = {"params": _in_small_pieces(params), "extra": ocp.args.JsonSave(manifest.to_json())}
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(params))
-    one_array = ocp.PyTreeCheckpointHandler(save_device_host_concurrent_gb=largest / 1e9)
+    limited = ocp.PyTreeCheckpointHandler(save_concurrent_gb=_IN_FLIGHT * largest / 1e9)
     path = directory / "0"
-    handlers = {"params": one_array, "extra": ocp.JsonCheckpointHandler()}
+    handlers = {"params": limited, "extra": ocp.JsonCheckpointHandler()}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers)) as writer:
         writer.save(path, args=ocp.args.Composite(**items))
     write_hashes(path, process=0, num_processes=1)
@@ -39,7 +40,7 @@ def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: 
 
 
 def _in_small_pieces(params: Any) -> ocp.args.PyTreeSave:
-    """So that the host never has a second copy of them all: Orbax holds what it writes until a file is full."""
+    """Orbax holds what it writes until a file is full, by default a copy of all."""
     pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES), params)
     return ocp.args.PyTreeSave(params, save_args=pieces, ocdbt_target_data_file_size=_FILE_BYTES)
 
