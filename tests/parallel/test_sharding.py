@@ -94,7 +94,7 @@ ROUTE = moe.route
 @pytest.fixture(scope="module")
 def single():
     params = model_params()
-    batch = dialogue(frames=6, rows=8, seed=12)  # no gradient of a scalar nearly cancels
+    batch = dialogue(frames=10, rows=8, seed=12)  # no gradient of a scalar nearly cancels
     assert smallest_margin(params, batch) > ROUTER_MARGIN
     return params, batch, jax.jit(gradients, static_argnums=0)(with_transformer(moe_dispatch="sorted"), params, batch)
 
@@ -106,7 +106,7 @@ def single():
         MeshConfig(fsdp=8),
         MeshConfig(expert=4, data=2, fsdp=1),
         MeshConfig(tensor=2, fsdp=4),
-        MeshConfig(context=2, data=4, fsdp=1),
+        MeshConfig(context=4, data=2, fsdp=1),
         MeshConfig(fsdp=2, expert=2, tensor=2),
         MeshConfig(fsdp=2, expert=2, context=2),
     ],

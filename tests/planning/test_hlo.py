@@ -3,6 +3,7 @@
 import pytest
 
 from omni_jax.planning.collectives import MeshShape
+from omni_jax.planning.flops import instruction_flops
 from omni_jax.planning.hlo import parse_hlo
 from omni_jax.planning.roofline import program_cost
 from omni_jax.planning.topology import CHIPS
@@ -97,3 +98,19 @@ ENTRY %main (x: bf16[8,1,16], w: bf16[4,16,32]) -> bf16[8,4,32] {
 def test_a_text_that_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         parse_hlo("hello")
+
+
+@pytest.mark.parametrize("rows", ["", "1,"])
+def test_flops_of_the_attention_kernel_with_and_without_an_axis_of_rows(rows):
+    """Two products of 4 heads x 8 x 8 / 2 pairs x 16; a device's only row may have no axis."""
+    program = parse_hlo(f"""HloModule attention
+
+ENTRY %main (q: bf16[{rows}4,8,16], k: bf16[{rows}2,8,16]) -> bf16[{rows}4,8,16] {{
+  %q = bf16[{rows}4,8,16] parameter(0)
+  %k = bf16[{rows}2,8,16] parameter(1)
+  %blocks = s8[1,4,4] constant({{...}})
+  ROOT %splash_mha_fwd.1 = bf16[{rows}4,8,16] custom-call(%blocks, %q, %k, %k), custom_call_target="tpu_custom_call"
+}}
+""")
+    main = program.computations["main"]
+    assert instruction_flops(program, main, main.instructions["splash_mha_fwd.1"]) == 2 * 2 * 4 * 8 * 8 / 2 * 16
