@@ -29,7 +29,7 @@ class Place(NamedTuple):
 
 class TaskExamples:
     """What `source.build` makes of each key, in the endless order of a seed: `random_map` of grain, with its random
-    numbers and without its book-keeping, which takes a tenth of the time of a line of text. For one thread.
+    numbers and without its book-keeping, which takes a quarter of the time of a line of text. For one thread.
     """
 
     def __init__(self, source: TaskSource, task: Task, seed: int):
