@@ -9,7 +9,7 @@ Expected: text loss 2.1 -> 1.4, monologue 7.1 -> 1.5, semantic 6.7 -> 3.3; words
 
 from ml_collections import ConfigDict
 
-from configs.sizes import omni_config
+from configs.sizes import LAPTOP, omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
@@ -27,7 +27,7 @@ TASKS = {
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py."""
-    tiny, small = size == "tiny", size == "small"
+    tiny, small = size in LAPTOP, size == "small"
     return omni_config(
         "align",
         size,
@@ -50,7 +50,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         # The encoders' own targets stay strong, so that what they have learned is not lost to the transformer's noise.
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
         training=TrainingConfig(
-            steps=160 if tiny else 100_000,
+            steps={"tiny": 160, "voice": 2_000}.get(size, 100_000),
             log_every=10 if tiny else 100,
             checkpoint_every=80 if tiny else 2_000,
             codes_dropout=0.7,

@@ -8,18 +8,21 @@ Expected: mel loss 1.2 -> 0.2; in 1500 steps 0.14, phone accuracy 0.5 to 0.6, 90
 
 from ml_collections import ConfigDict
 
-from configs.sizes import codec_config
+from configs.sizes import LAPTOP, codec_config
 from omni_jax.config import CodecTrainingConfig, DataConfig, OptimizerConfig, TrainingConfig
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
-    """`size`: tiny or small."""
-    tiny = size == "tiny"
+    """`size`: tiny, voice (the same codec, trained for longer) or small."""
+    tiny = size in LAPTOP
+    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (14_000, 1_500, 7_000)}.get(
+        size, (400_000, 20_000, 50_000)
+    )
     return codec_config(
         size,
         data=DataConfig(rows=8 if tiny else 64),
         optimizer=OptimizerConfig(
-            learning_rate=3e-3 if tiny else 1e-3,
+            learning_rate={"tiny": 3e-3, "voice": 2e-3}.get(size, 1e-3),
             warmup_steps=50,
             beta1=0.8,
             beta2=0.95,
@@ -27,12 +30,12 @@ def get_config(size: str = "tiny") -> ConfigDict:
             spike_factor=0.0,  # the loss jumps where a phase begins
         ),
         codec_training=CodecTrainingConfig(
-            quantiser_start_step=180 if tiny else 20_000,
-            # The last 12 % of the steps: with the discriminators a step takes almost twice as long.
-            adversarial_start_step=970 if tiny else 50_000,
+            quantiser_start_step=quantised,
+            # With the discriminators a step takes almost twice as long: at `tiny` only the last 12 % of them.
+            adversarial_start_step=adversarial,
         ),
         training=TrainingConfig(
-            steps=1_100 if tiny else 400_000,
+            steps=steps,
             log_every=20 if tiny else 100,
             checkpoint_every=550 if tiny else 5_000,
         ),

@@ -9,7 +9,7 @@ Expected: monologue 3.9 -> 0.35, semantic 5.4 -> 0.8 (own codes unreliable), pho
 
 from ml_collections import ConfigDict
 
-from configs.sizes import omni_config
+from configs.sizes import LAPTOP, omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
@@ -23,7 +23,7 @@ TASKS = {
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py."""
-    tiny, small = size == "tiny", size == "small"
+    tiny, small = size in LAPTOP, size == "small"
     return omni_config(
         "duplex",
         size,
@@ -44,7 +44,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(turn=0.6, phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=620 if tiny else 100_000,
+            steps={"tiny": 620, "voice": 7_000}.get(size, 100_000),
             log_every=10 if tiny else 100,
             checkpoint_every=280 if tiny else 2_000,
             codes_dropout=0.7,

@@ -13,7 +13,7 @@ Expected: text loss falls; how far is up to the data.
 
 from ml_collections import ConfigDict
 
-from configs.sizes import omni_config
+from configs.sizes import LAPTOP, omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {"text": 0.2, "asr": 0.4, "caption": 0.4, "hear": 0.0, "see": 0.0, "frame_asr": 0.0, "picture_qa": 0.0}
@@ -22,7 +22,7 @@ TASKS |= {"spoken_qa": 0.0, "written_qa": 0.0, "tts": 0.0, "frame_tts": 0.0, "di
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py."""
-    tiny = size == "tiny"
+    tiny = size in LAPTOP
     return omni_config(
         "perceive",
         size,

@@ -9,13 +9,13 @@ Expected: words 6.9 -> 0.5 nats, phones 4.6 -> 0.9, names of pictures 6.2 -> 0.5
 
 from ml_collections import ConfigDict
 
-from configs.sizes import omni_config
+from configs.sizes import LAPTOP, omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
-    """`size`: tiny or small."""
-    tiny, small = size == "tiny", size == "small"
+    """`size`: tiny, voice or small."""
+    tiny, small = size in LAPTOP, size == "small"
     return omni_config(
         "perceive",
         size,
@@ -36,7 +36,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps=600 if tiny else 50_000,
+            steps={"tiny": 600, "voice": 4_000}.get(size, 50_000),
             log_every=10 if tiny else 100,
             checkpoint_every=300 if tiny else 2_000,
             # Words and names stay where pretraining has put them in the space of text.

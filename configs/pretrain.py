@@ -9,14 +9,14 @@ Expected: text loss, two thirds of it answers to questions, 7.3 -> 2.0 nats a pi
 
 from ml_collections import ConfigDict
 
-from configs.sizes import omni_config
+from configs.sizes import LAPTOP, omni_config
 from omni_jax.config import DataConfig, OptimizerConfig, TrainingConfig
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py, or of text alone: mixtral_8x7b, qwen3_30b_a3b."""
-    tiny, small = size == "tiny", size == "small"
-    rows, positions = {"tiny": (8, 256), "small": (64, 2_048)}.get(size, (256, 4_096))
+    tiny, small = size in LAPTOP, size == "small"
+    rows, positions = (8, 256) if tiny else (64, 2_048) if small else (256, 4_096)
     return omni_config(
         "pretrain",
         size,
@@ -37,7 +37,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
             warmup_steps=30 if tiny else 2_000,
         ),
         training=TrainingConfig(
-            steps=150 if tiny else 200_000,
+            steps={"tiny": 150, "voice": 900}.get(size, 200_000),
             log_every=10 if tiny else 100,
             checkpoint_every=75 if tiny else 2_000,
         ),

@@ -20,8 +20,15 @@ from omni_jax.model_config import (
 )
 
 MODELS = {
-    # 5.8 M parameters: trains on a laptop's CPU
+    # 5.8 M parameters: trains in minutes on a laptop's CPU
     "tiny": ModelConfig(text_posteriors=True, tie_text_head=True),
+    # 4.5 M: small enough to ship with the repository, trained for hours on a laptop's CPU
+    "voice": ModelConfig(
+        transformer=TransformerConfig(embed_dim=160, head_dim=40, rope_sections=(10, 5, 5), expert_dim=144),
+        depth=DepthConfig(embed_dim=96, mlp_dim=192),
+        text_posteriors=True,
+        tie_text_head=True,
+    ),
     # 248 M: one GPU. Traced by a test, not yet trained.
     "small": ModelConfig(
         vocab_size=8192,
@@ -49,8 +56,11 @@ MODELS = {
     **LARGE_MODELS,
 }
 
+LAPTOP = ("tiny", "voice")  # sizes that are batched for two CPU cores
+
 CODECS = {
     "tiny": CodecConfig(),
+    "voice": CodecConfig(),
     "small": CodecConfig(
         codebook_size=2048,
         latent_dim=128,

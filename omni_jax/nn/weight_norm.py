@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from omni_jax.parallel.sharding import platform
+
 _LAYOUTS = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC")}
 
 
@@ -53,16 +55,25 @@ class NormedConv(nnx.Module):
         shape, direction = self.shape, self.direction[...]
         ones = (1,) * (direction.ndim - 1)
         kernel = direction * (self.length[...] / _lengths(direction)).reshape(*ones, -1)
-        y = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            shape.stride,
-            [(p, p) for p in shape.padding],
-            rhs_dilation=shape.dilation,
-            dimension_numbers=_LAYOUTS[len(shape.kernel)],
-            feature_group_count=shape.groups,
-        )
+        y = convolve(x, kernel, shape)
         return y + self.bias[...].reshape(*ones, -1)
+
+
+def convolve(x: Float[Array, "B *S C"], kernel: Float[Array, "*K G D"], shape: Geometry) -> Float[Array, "B *S D"]:
+    """On CPU group by group: XLA takes 4 to 9 times as long there for the gradient of a grouped convolution."""
+    if shape.groups > 1 and platform() == "cpu":
+        groups = zip(jnp.split(x, shape.groups, axis=-1), jnp.split(kernel, shape.groups, axis=-1))
+        single = shape._replace(groups=1)
+        return jnp.concatenate([convolve(part, part_kernel, single) for part, part_kernel in groups], axis=-1)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        shape.stride,
+        [(p, p) for p in shape.padding],
+        rhs_dilation=shape.dilation,
+        dimension_numbers=_LAYOUTS[len(shape.kernel)],
+        feature_group_count=shape.groups,
+    )
 
 
 def _lengths(direction: Float[Array, "*S C D"]) -> Float[Array, " D"]:
