@@ -160,7 +160,7 @@ TINY_RUNS = {
     "encodec": (2e-3, 600),
     "dac": (1e-3, 250),
     "mimi": (2e-3, 300),
-    "hifigan": (1e-3, 150),
+    "hifigan": (1e-3, 300),
     "vocos": (2e-3, 600),
 }
 TINY_DISCRIMINATOR_RATE = 5e-4

@@ -131,7 +131,7 @@ def test_a_wrong_flag_is_named(arguments, message):
 
 
 def test_an_unknown_size_is_named():
-    with pytest.raises(ConfigError, match="unknown size 'huge': want one of tiny, small"):
+    with pytest.raises(ConfigError, match="unknown size 'huge': want one of tiny, voice, small"):
         align.get_config("huge")
 
 

@@ -54,7 +54,7 @@ def test_flags_are_missing(capsys):
 
 def test_an_unknown_size(capsys, tmp_path):
     line = error_line(capsys, "--config=configs/pretrain.py:gigantic", f"--workdir={tmp_path}")
-    assert "unknown size 'gigantic': want one of tiny, small" in line
+    assert "unknown size 'gigantic': want one of tiny, voice, small" in line
 
 
 def test_an_unknown_config_key(capsys, tmp_path):
