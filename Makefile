@@ -3,6 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 WORKDIR ?= runs/quickstart
+MODEL ?= $(WORKDIR)
 TEST_PROCESSES ?= 2
 TESTS ?= tests
 
@@ -11,10 +12,12 @@ FIND_PYTHON = for p in python3.13 python3.12 python3.11 python3 python; do comma
 	'import sys; v = sys.version_info; v >= (3, 11) and v < (3, 14) or sys.exit(1); import ensurepip, venv; print(v[1], sys.executable)' \
 	2>/dev/null; done | sort -n | tail -n 1 | cut -d " " -f 2-
 
-.PHONY: help quickstart test test-faults lint format corpus lock clean
+.PHONY: help quickstart tiny demo test test-faults lint format corpus lock clean
 
 help:
 	@echo "make quickstart   train codec, pretrain, perceive, align and duplex at size tiny, evaluate, write $(WORKDIR)/report.html"
+	@echo "make demo         show MODEL ($(WORKDIR)) held-out pictures, ask, interrupt; prints what happens, keeps the sound"
+	@echo "make tiny         the same stages for a smaller model, trained for hours (runs/voice); resumable"
 	@echo "make test         run the tests"
 	@echo "make test-faults  kill, freeze, damage and preempt small runs (some minutes)"
 	@echo "make lint         check style (make format mends it)"
@@ -23,6 +26,12 @@ help:
 
 quickstart: $(VENV)/.installed
 	$(PY) -m omni_jax.quickstart --workdir=$(WORKDIR)
+
+tiny: $(VENV)/.installed
+	$(PY) -m omni_jax.quickstart --workdir=runs/voice --size=voice
+
+demo: $(VENV)/.installed
+	$(PY) -m omni_jax.demo --model=$(MODEL)
 
 test: $(VENV)/.installed-dev
 	$(PY) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --ignore=tests/faults $(TESTS)
