@@ -1,6 +1,6 @@
 """Examples a second of each source: bare grain, this project's stream and torch.utils.data over the same records.
 
-python -m benchmarks.input_throughput [--seconds=8] [--readers=decode,grain,stream,torch] [--workers=2]
+python -m benchmarks.input_throughput [--seconds=8] [--readers=decode,grain,stream,torch] [--workers=2] [--rounds=3]
 
 The records are those of the sample corpus (ArrayRecord; speech as Opus, pictures as PNG). `decode` reads and decodes
 them with bare grain and does nothing else; `grain` also makes the examples (augmentation, log-mel, patches, pieces) and
@@ -8,7 +8,7 @@ hands them out one by one; `stream` is the loader that training uses: the same e
 virtual shards with a resumable state; `torch` is `grain` with torch.utils.data.DataLoader in its place, where torch is
 installed. Everything in one process; a second is one of CPU time of all its threads, so that other work does not count.
 With --workers, so many processes of grain or torch read, and a second is one of the clock: the machine must have
-nothing else to do.
+nothing else to do. With --rounds the readers take turns so often, and the median is given.
 MB are those of the records as stored, tokens are positions.
 """
 
@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 from absl import flags
-from grain._src.python.dataset.transformations.process_prefetch import ProcessPrefetchIterDataset
 from threadpoolctl import threadpool_limits
 
 from configs import own_data
@@ -38,6 +37,7 @@ from omni_jax.input_pipeline.own_tasks import own_source
 from omni_jax.input_pipeline.task_stream import shuffled_keys
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
+from omni_jax.input_pipeline.worker_process import WorkerIterator
 from omni_jax.train import resolve
 
 SOURCES = {"text": Task.TEXT, "speech": Task.ASR, "pictures": Task.SEE}
@@ -58,17 +58,26 @@ def main() -> None:
     parser.add_argument("--readers", default="decode,grain,stream,torch")
     parser.add_argument("--sources", default="text,speech,pictures")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=1)
     chosen = parser.parse_args()
     threadpool_limits(limits=1, user_api="blas")  # as the loader has it; two threads would wait for each other
-    print("| source | reader | examples/s | MB/s | tokens/s |\n|---|---|---|---|---|")
+    readers = [name for name in chosen.readers.split(",") if name != "torch" or importlib.util.find_spec("torch")]
+    print("| source | reader | examples/s | rounds | MB/s | tokens/s |\n|---|---|---|---|---|---|")
     for name in chosen.sources.split(","):
         config = source_config(name, chosen.workers)
-        for reader in chosen.readers.split(","):
-            if reader == "torch" and importlib.util.find_spec("torch") is None:
-                continue
-            rate = READERS[reader](config, SOURCES[name], chosen.seconds)
-            megabytes = rate.examples * record_bytes(name) / 1e6
-            print(f"| {name} | {reader} | {rate.examples:.0f} | {megabytes:.2f} | {rate.tokens:.0f} |", flush=True)
+        rates: dict[str, list[Rate]] = {reader: [] for reader in readers}
+        for reader in readers * chosen.rounds:
+            rates[reader].append(READERS[reader](config, SOURCES[name], chosen.seconds))
+        for reader, measured in rates.items():
+            print(row(name, reader, measured), flush=True)
+
+
+def row(name: str, reader: str, rates: list[Rate]) -> str:
+    """Of the round with the median rate; and the rates of all rounds in their order."""
+    median = sorted(rates)[len(rates) // 2]
+    rounds = ", ".join(f"{rate.examples:.0f}" for rate in rates)
+    megabytes = median.examples * record_bytes(name) / 1e6
+    return f"| {name} | {reader} | {median.examples:.0f} | {rounds} | {megabytes:.2f} | {median.tokens:.0f} |"
 
 
 def source_config(name: str, workers: int = 1) -> Config:
@@ -112,9 +121,17 @@ def decoded(config: Config, task: Task, seconds: float) -> Rate:
 
 
 def bare(config: Config, task: Task, seconds: float) -> Rate:
-    if config.data.workers > 1:
-        return timed(iter(taken_in_turn(config, task)), count_examples, seconds, config)
-    return timed(iterator_of(examples_of(config, task), config), count_examples, seconds, config)
+    if config.data.workers == 1:
+        return timed(iterator_of(examples_of(config, task), config), count_examples, seconds, config)
+    if not flags.FLAGS.is_parsed():  # grain asks for flags of its own
+        flags.FLAGS.mark_as_parsed()
+    parts = [Part(config, task, index) for index in range(config.data.workers)]
+    # The stream's worker processes: at the end grain's own wait up to 25 s each, with their last group in a full pipe.
+    workers = [WorkerIterator(part, config.data.prefetch) for part in parts]
+    rate = timed(taken_in_turn(workers), count_examples, seconds, config)
+    for worker in workers:
+        worker.close()
+    return rate
 
 
 def examples_of(config: Config, task: Task) -> grain.MapDataset:
@@ -137,12 +154,8 @@ class Part(grain.IterDataset):
         return iter(mine.to_iter_dataset(ONE_BY_ONE).batch(GROUP, batch_fn=list))
 
 
-def taken_in_turn(config: Config, task: Task) -> Iterator[list]:
-    """Groups of examples from grain's worker processes, one of each in turn."""
-    if not flags.FLAGS.is_parsed():  # grain asks for flags of its own
-        flags.FLAGS.mark_as_parsed()
-    parts = [Part(config, task, index) for index in range(config.data.workers)]
-    workers = [iter(ProcessPrefetchIterDataset(part, config.data.prefetch)) for part in parts]
+def taken_in_turn(workers: list[WorkerIterator]) -> Iterator[list]:
+    """Groups of examples, one of each in turn."""
     for worker in workers:
         worker.start_prefetch()
     while True:
