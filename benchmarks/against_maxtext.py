@@ -3,7 +3,7 @@
 JAX_PLATFORMS=cpu python -m benchmarks.against_maxtext [--steps=5] [--remat=full,minimal,none]
 
 Needs an environment with `pip install 'maxtext[tpu]==0.2.5'` (Python 3.12). Rates are model FLOPs, by the convention of
-omni_jax/planning/model_flops.py, as a share of the machine's rate for a large float32 product, measured in every turn.
+omni_jax/training/model_flops.py, as a share of the machine's rate for a large float32 product, measured in every turn.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from maxtext.trainers.pre_train import train
 from maxtext.utils import maxtext_utils, sharding, train_utils
 
 from benchmarks.train_step import benchmark_config, make_step, matmul_flops, timed
-from omni_jax.planning.model_flops import model_flops
 from omni_jax.training.host_memory import keep_freed_memory
+from omni_jax.training.model_flops import model_flops
 
 SETTINGS = {
     **{"run_name": "side_by_side", "hardware": "cpu", "dataset_type": "synthetic", "enable_checkpointing": False},

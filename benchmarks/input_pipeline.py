@@ -2,7 +2,7 @@
 
 python -m benchmarks.input_pipeline [--size=tiny] [--stages=perceive,align,duplex] [--batches=30] [--data=KEY=VALUE,...]
 
-Fill is the share of a budget that is real. Padded FLOPs are those that model_flops (omni_jax/planning/model_flops.py)
+Fill is the share of a budget that is real. Padded FLOPs are those that model_flops (omni_jax/training/model_flops.py)
 counts for what is padding. CPU is that of this process, all threads, after the first batch, whose time stands apart;
 the corpus is decoded before. Codes of speech are a stand-in (loudness): the codec's values cost nothing here.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -23,12 +22,12 @@ from omni_jax.input_pipeline.corpus import Source, load_speech
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.shards import truncated_share
 from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
-from omni_jax.planning.model_flops import model_flops
 from omni_jax.train import resolve
+from omni_jax.training.model_flops import padded_flops
 from omni_jax.types import FRAME_SPEECH_SAMPLES, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ, Batch
 
 STAGES = {"pretrain": pretrain, "perceive": perceive, "align": align, "duplex": duplex}
-COLUMNS = ("positions", "slots", "patches", "speech", "segments")
+COLUMNS = ("positions", "audio_slots", "patches", "speech_positions", "segments")
 
 
 def main() -> None:
@@ -70,7 +69,8 @@ def measure(config: Config, batches: int) -> list[str]:
     state = loader.get_state()
     loader.close()
     mean = np.mean(fills, axis=0)
-    values = [100 * share for share in mean] + [100 * padded_flops(config, mean)]
+    padded = padded_flops(config, {f"fill/{name}": share for name, share in zip(COLUMNS, mean, strict=True)})
+    values = [100 * share for share in mean] + [100 * padded]
     return [
         *(f"{value:.1f}" for value in values),
         f"{examples / batches:.0f}",
@@ -94,21 +94,6 @@ def fill(batch: Batch) -> np.ndarray:
         np.arange(media.ctc_labels.shape[1]) < media.mel_segment_ids.max(1, initial=0)[:, None],
     )
     return np.array([part.mean() if part.size else 0.0 for part in used])
-
-
-def padded_flops(config: Config, fills: np.ndarray) -> float:
-    """The share of a step's FLOPs that is spent on padding: a batch of only the real parts costs the rest."""
-    data = config.data
-    positions, slots, patches, speech, _ = fills
-    real = dataclasses.replace(
-        data,
-        row_positions=positions * data.row_positions,
-        audio_slots=slots * data.audio_slots,
-        patches=patches * data.patches,
-        speech_positions=speech * data.speech_positions,
-    )
-    # A Config would refuse room for a part of a picture.
-    return 1.0 - model_flops(SimpleNamespace(model=config.model, data=real)) / model_flops(config)
 
 
 def stand_in_codes(config: Config) -> CodeCache:

@@ -4,7 +4,7 @@ python -m benchmarks.train_step [--steps=10] [--peak_tflops=790] [--models=small
 
 Needs only jax, flax, optax and ml_collections besides this repository. `small` and `1b` are the sizes of
 configs/sizes.py as text models, `moe` is 30b_a3b's layer cut to fit one GPU, `cpu` the dense model of docs/scaling.md.
-MFU is by the convention of omni_jax/planning/model_flops.py; without --peak_tflops the peak is this machine's own
+MFU is by the convention of omni_jax/training/model_flops.py; without --peak_tflops the peak is this machine's own
 rate for a large matrix product, measured first.
 """
 
@@ -27,8 +27,8 @@ from omni_jax.config import Config, MeshConfig, resolve
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.planning.abstract_batch import abstract_batch
-from omni_jax.planning.model_flops import count_parameters, model_flops
 from omni_jax.training.host_memory import keep_freed_memory
+from omni_jax.training.model_flops import count_parameters, model_flops
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.state import TrainState, init_state
 from omni_jax.training.step import lower_step

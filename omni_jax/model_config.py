@@ -157,6 +157,7 @@ class VisionEncoderConfig:
     embed_dim: int = 96
     num_heads: int = 4
     mlp_dim: int = 192
+    resize: str = "letterbox"  # letterbox: on a square of image_size; native: as it is, if it fits num_patches
     tower: VisionTowerConfig | None = None  # a published encoder in place of ours; assembling sets it
 
     def __post_init__(self) -> None:
@@ -164,6 +165,7 @@ class VisionEncoderConfig:
             self.image_size % (2 * self.patch_size) == 0,
             f"vision.image_size={self.image_size} must be a multiple of twice patch_size={self.patch_size}",
         )
+        require(self.resize in ("letterbox", "native"), f"vision.resize={self.resize!r}: want letterbox or native")
         require(
             self.tower is None or self.tower.patch_size == self.patch_size,
             f"vision.patch_size={self.patch_size}: want the published encoder's, "
@@ -176,7 +178,13 @@ class VisionEncoderConfig:
         return self.embed_dim if self.tower is None else self.tower.tower.embed_dim
 
     @property
+    def longest_side(self) -> int:
+        """Patches of the longest side that a picture may have: in native form it may be four times as long as wide."""
+        return self.image_size // self.patch_size * (2 if self.resize == "native" else 1)
+
+    @property
     def num_patches(self) -> int:
+        """Of a picture; in native form what it is given room for."""
         return (self.image_size // self.patch_size) ** 2
 
 

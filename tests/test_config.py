@@ -20,7 +20,7 @@ STAGES = {"codec": codec, "pretrain": pretrain, "perceive": perceive, "align": a
 FILES = [*STAGES.values(), codec_recipes, own_data]
 CASES = [(stage, size) for stage in STAGES for size in sizes.MODELS]
 CASES += [("pretrain", size) for size in sizes.TEXT_MODELS]
-MAX_KEYS = 109
+MAX_KEYS = 110
 RECIPES = [("codec_recipes", f"{name}{size}") for name in codec_recipes.RECIPES for size in ("", "_tiny")]
 MODULES = STAGES | {"codec_recipes": codec_recipes}
 FLAGS = ["train", "--config=configs/pretrain.py:tiny", "--workdir=runs/x"]

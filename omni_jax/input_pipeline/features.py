@@ -11,7 +11,7 @@ from PIL import Image
 
 from omni_jax import dsp
 from omni_jax.model_config import AudioEncoderConfig, VisionEncoderConfig
-from omni_jax.types import FRAME_LISTEN_SAMPLES
+from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES
 
 # CTC classes: 0 is the blank.
 CHARACTERS = string.ascii_lowercase + "' "
@@ -42,18 +42,30 @@ def from_labels(ids: Int[np.ndarray, "U"]) -> str:
 def patches(
     image: UInt8[np.ndarray, "H W 3"], config: VisionEncoderConfig
 ) -> tuple[Float[np.ndarray, "P X"], Int[np.ndarray, "P 2"]]:
-    """Put on a white square of the encoder's size, cut into patches in [0, 1]; 2x2 blocks of patches are contiguous.
+    """A picture cut into `config.num_patches` patches in [0, 1]; 2x2 blocks of patches are contiguous.
+
+    In letterbox form it is put on a white square of the encoder's size. In native form (as in NaViT, arXiv 2307.06304)
+    it keeps its size and aspect, made smaller only where it has more patches than there is room for; patches that it
+    does not fill are zero, at the end, and their position is ABSENT.
 
     Returns the patches, flattened as (row, column, RGB), and their (row, column) in the grid of patches.
     """
-    size, patch = config.image_size, config.patch_size
-    image = _square(image, size)
-    blocks = size // (2 * patch)
+    native = config.resize == "native"
+    values, positions = _cut(_whole_blocks(image, config) if native else _square(image, config.image_size), config)
+    empty = ((0, config.num_patches - len(values)), (0, 0))
+    return (np.pad(values, empty), np.pad(positions, empty, constant_values=ABSENT)) if native else (values, positions)
+
+
+def _cut(
+    image: UInt8[np.ndarray, "H W 3"], config: VisionEncoderConfig
+) -> tuple[Float[np.ndarray, "P X"], Int[np.ndarray, "P 2"]]:
+    """Patches and positions of a picture of whole 2x2 blocks of patches."""
+    patch = config.patch_size
+    rows, columns = image.shape[0] // (2 * patch), image.shape[1] // (2 * patch)
     pixels = image.astype(np.float32) / 255.0
-    grid = pixels.reshape(blocks, 2, patch, blocks, 2, patch, 3).transpose(0, 3, 1, 4, 2, 5, 6)
-    rows, columns = np.divmod(np.arange(4 * blocks * blocks).reshape(2 * blocks, 2 * blocks), 2 * blocks)
-    positions = np.stack([rows, columns], axis=-1).reshape(blocks, 2, blocks, 2, 2).transpose(0, 2, 1, 3, 4)
-    return grid.reshape(config.num_patches, 3 * patch * patch), positions.reshape(-1, 2).astype(np.int32)
+    grid = pixels.reshape(rows, 2, patch, columns, 2, patch, 3).transpose(0, 3, 1, 4, 2, 5, 6)
+    positions = np.indices((2 * rows, 2 * columns), np.int32).reshape(2, rows, 2, columns, 2).transpose(1, 3, 2, 4, 0)
+    return grid.reshape(4 * rows * columns, 3 * patch * patch), positions.reshape(-1, 2)
 
 
 def _square(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "S S 3"]:
@@ -61,10 +73,27 @@ def _square(image: UInt8[np.ndarray, "H W 3"], size: int) -> UInt8[np.ndarray, "
     if (height, width) == (size, size):
         return image
     side = max(height, width)
-    canvas = np.full((side, side, 3), 255, np.uint8)
-    top, left = (side - height) // 2, (side - width) // 2
-    canvas[top : top + height, left : left + width] = image
-    return np.asarray(Image.fromarray(canvas).resize((size, size), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(_on_white(image, side, side)).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _whole_blocks(image: UInt8[np.ndarray, "H W 3"], config: VisionEncoderConfig) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """On white of whole 2x2 blocks of patches, as large as it is or as it can be."""
+    height, width = image.shape[:2]
+    block, room, longest = 2 * config.patch_size, config.num_patches // 4, config.longest_side // 2
+    shapes = [(rows, min(room // rows, longest)) for rows in range(1, min(room, longest) + 1)]
+    scale = max(min(rows * block / height, columns * block / width) for rows, columns in shapes)
+    if scale < 1.0:
+        height, width = max(1, round(height * scale)), max(1, round(width * scale))
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    return _on_white(image, height + -height % block, width + -width % block)
+
+
+def _on_white(image: UInt8[np.ndarray, "H W 3"], height: int, width: int) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """In the middle of a larger white picture."""
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return canvas
 
 
 def voiced_samples(wav: Float[np.ndarray, "N"]) -> tuple[int, int]:

@@ -232,7 +232,8 @@ class _PoolFiller:
             media.tags[pool, self._picture_segments - 1, : len(tags)] = tags
             media.patches[pool, patch : self._patches] = example.patches[:, : self._budget.patch_values]
             media.patch_positions[pool, patch : self._patches] = example.patch_positions
-            media.patch_segment_ids[pool, patch : self._patches] = self._picture_segments
+            filled = example.patch_positions[:, 0] >= 0
+            media.patch_segment_ids[pool, patch : self._patches] = self._picture_segments * filled
         return slot, patch // PATCHES_PER_POOLED
 
     def clear_the_rest(self) -> None:

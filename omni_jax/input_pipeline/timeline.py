@@ -131,7 +131,8 @@ class Layout:
         """The IMAGE token and a block of pooled patches, which share one step of the time axis."""
         start = self.time
         self.text([Control.IMAGE])
-        pooled = patch_positions[::4] // 2
+        pooled = patch_positions[::4]
+        pooled = pooled[pooled[:, 0] >= 0] // 2
         time_height_width = np.full((len(pooled), 3), start, np.int32)
         time_height_width[:, 1:] += pooled
         chunk = self._chunk(len(pooled), Modality.PATCH)

@@ -16,9 +16,9 @@ from omni_jax.planning.abstract_batch import abstract_batch
 from omni_jax.planning.codec_plan import describe_codec, lower_codec_plan
 from omni_jax.planning.collectives import MeshShape
 from omni_jax.planning.hlo import parse_hlo
-from omni_jax.planning.model_flops import count_parameters, model_flops
 from omni_jax.planning.roofline import Cost, program_cost
 from omni_jax.planning.topology import chip_of, parse_topology, topology_devices, versions
+from omni_jax.training.model_flops import count_parameters, model_flops
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.step import lower_step
 

@@ -9,10 +9,13 @@ from omni_jax.types import Batch
 
 
 def fill(batch: Batch) -> dict[str, jax.Array]:
-    """Share of the positions, audio slots and patches that are real, of those that the batch has room for."""
+    """Share of the positions, audio slots, patches and positions with all codes that are real, of those that the batch
+    has room for.
+    """
     used = {
-        "fill/positions": batch.timeline.segment_ids,
-        "fill/audio_slots": batch.media.mel_segment_ids,
-        "fill/patches": batch.media.patch_segment_ids,
+        "fill/positions": batch.timeline.segment_ids > 0,
+        "fill/audio_slots": batch.media.mel_segment_ids > 0,
+        "fill/patches": batch.media.patch_segment_ids > 0,
+        "fill/speech_positions": batch.speech_index >= 0,
     }
-    return {name: jnp.mean(ids > 0, dtype=jnp.float32) for name, ids in used.items() if ids.size}
+    return {name: jnp.mean(real, dtype=jnp.float32) for name, real in used.items() if real.size}

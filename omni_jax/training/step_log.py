@@ -12,6 +12,7 @@ from omni_jax.input_pipeline.shards import truncated_share
 from omni_jax.parallel.multihost import is_first
 from omni_jax.training.goodput import Goodput
 from omni_jax.training.metrics import MetricsWriter, read_metrics
+from omni_jax.training.model_flops import padded_flops
 from omni_jax.training.progress import StageProgress
 from omni_jax.training.saving import Run
 
@@ -70,6 +71,8 @@ class StepLog:
         truncated = truncated_share(data_states[1])
         if due and truncated is not None:  # of this process' own shards
             values["fill/truncated"] = truncated
+        if "fill/positions" in values:
+            values["fill/padded_flops"] = padded_flops(self._run.config, values)
         bad = tuple(name for name, value in values.items() if not np.isfinite(value))
         loss = values.pop("loss")
         in_a_row = int(values.pop("bad_steps_in_a_row", 0))

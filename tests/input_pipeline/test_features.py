@@ -5,15 +5,18 @@ import pytest
 
 from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.corpus import Span
+from omni_jax.input_pipeline.packing import Budget, Packer, assemble
 from omni_jax.input_pipeline.speech_tasks import (
     asr_example,
     frame_asr_example,
     frame_tts_example,
     tts_example,
 )
+from omni_jax.input_pipeline.tasks import Task
+from omni_jax.input_pipeline.timeline import Layout
 from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
 from omni_jax.model_config import AudioEncoderConfig, VisionEncoderConfig
-from omni_jax.types import FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
+from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, Control, Modality, TurnState
 
 Q = 3
 WORDS = [Span("it", 0, 150), Span("is", 200, 390), Span("dog", 400, 780)]
@@ -39,6 +42,43 @@ def test_pictures_of_any_size_become_a_square():
     patches, _ = features.patches(np.zeros((20, 60, 3), np.uint8), VisionEncoderConfig(image_size=32, patch_size=8))
     assert patches.shape == (16, 192)
     assert patches[0].mean() == 1.0 and patches.min() == 0.0  # white above, the picture in the middle
+
+
+@pytest.mark.parametrize(
+    ("shape", "kept", "grid"),
+    [
+        ((10, 12), (10, 12), (2, 2)),  # as it is, on white
+        ((30, 32), (30, 32), (4, 4)),
+        ((20, 60), (16, 48), (2, 6)),  # made smaller, but no more than it must be
+        ((300, 30), (64, 6), (8, 2)),  # four times as long as wide at most
+        ((4000, 3000), (32, 24), (4, 4)),
+    ],
+)
+def test_pictures_in_native_form_keep_their_aspect(shape, kept, grid):
+    config = VisionEncoderConfig(image_size=32, patch_size=8, resize="native")
+    patches, positions = features.patches(np.zeros((*shape, 3), np.uint8), config)
+    real = positions[:, 0] >= 0
+    assert patches.shape == (16, 192) and real.sum() == grid[0] * grid[1]
+    assert real[: real.sum()].all() and (positions[~real] == ABSENT).all() and not patches[~real].any()
+    assert tuple(positions.max(0) + 1) == grid
+    picture = np.zeros((grid[0], 8, grid[1], 8, 3), np.float32)
+    picture[positions[real, 0], :, positions[real, 1]] = patches[real].reshape(-1, 8, 8, 3)
+    rows, columns = np.nonzero(picture.reshape(8 * grid[0], 8 * grid[1], 3)[..., 0] < 1.0)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == kept
+
+
+def test_a_picture_in_native_form_costs_what_it_shows():
+    config = VisionEncoderConfig(image_size=32, patch_size=8, resize="native")
+    parts = [features.patches(np.zeros((*shape, 3), np.uint8), config) for shape in [(20, 60), (10, 12)]]
+    examples = [Layout(Task.CAPTION, Q).picture(*part).text([5, 6], 1.0).finish() for part in parts]
+    assert [example.num_positions for example in examples] == [1 + 3 + 2, 1 + 1 + 2]
+    budget = Budget(1, 16, 1, 0, 32, 2, 0, 0, Q, 80, 192)
+    packer = Packer(budget)
+    assert all(packer.add(example, 0) for example in examples)
+    batch = assemble(packer)
+    np.testing.assert_array_equal(batch.media.patch_segment_ids[0], [1] * 12 + [0] * 4 + [2] * 4 + [0] * 12)
+    placed = batch.timeline.patch_index[0]
+    assert placed[placed >= 0].tolist() == [0, 1, 2, 4]
 
 
 def test_mel_frames_hear_nothing_of_what_comes_later():

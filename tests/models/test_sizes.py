@@ -9,7 +9,7 @@ from configs import align, duplex, pretrain, sizes
 from omni_jax.config import MeshConfig, resolve
 from omni_jax.parallel.mesh import make_mesh
 from omni_jax.planning.abstract_batch import abstract_batch
-from omni_jax.planning.model_flops import count_parameters
+from omni_jax.training.model_flops import count_parameters
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.step import train_step
 

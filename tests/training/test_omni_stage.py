@@ -98,6 +98,7 @@ def test_a_stage_starts_from_another_and_frozen_groups_stay(whole, tmp_path):
     assert changed == {"audio_encoder", "audio_adapter"}
     last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])["parts"]
     assert last["gradient_norm/audio_encoder"] > 0
+    assert 0 < last["fill/padded_flops"] < 1
     assert last["gradient_norm/transformer"] == last["gradient_norm/vision_encoder"] == 0  # no backward pass for them
 
 

@@ -31,10 +31,14 @@ class WhisperSlots(SlotHeads, nnx.Module):
 
 
 class Pictures(nnx.Module):
-    """CLIP's or SigLIP's encoder over a pool of whole pictures of `num_patches` patches, as `ViT` takes them."""
+    """CLIP's or SigLIP's encoder over a pool of pictures of `num_patches` patches, as `ViT` takes them.
+
+    In native form every picture's own grid is what the learned positions are resized to.
+    """
 
     def __init__(self, cfg: VisionEncoderConfig, rngs: nnx.Rngs, *, remat: str = "none"):
         self.num_patches, self.side = cfg.num_patches, cfg.image_size // cfg.patch_size
+        self.native = cfg.resize == "native"
         self.tower = VisionTower(cfg.tower, rngs, remat=remat)
 
     def __call__(
@@ -47,7 +51,7 @@ class Pictures(nnx.Module):
         picture = (-1, self.num_patches)
         positions = positions.reshape(*picture, 2)
         real = (segment_ids > 0).astype(jnp.int32).reshape(picture)
-        x = self.tower(
-            patches.reshape(*picture, patches.shape[-1]), positions, jnp.full_like(positions, self.side), real
-        )
+        own = jnp.max(positions, axis=1, keepdims=True) + 1
+        sizes = jnp.broadcast_to(own, positions.shape) if self.native else jnp.full_like(positions, self.side)
+        x = self.tower(patches.reshape(*picture, patches.shape[-1]), jnp.maximum(positions, 0), sizes, real)
         return x.reshape(*patches.shape[:2], -1)

@@ -12,12 +12,30 @@ from jaxtyping import Array, Float, Int
 
 from omni_jax.model_config import VisionEncoderConfig
 from omni_jax.nn.attention import Attention, even_heads
-from omni_jax.nn.embed import lookup
+from omni_jax.nn.embed import gather_pool, lookup
 from omni_jax.nn.mlp import Linear, SwiGLU
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import run_layers, stack_layers, weight
+from omni_jax.types import ABSENT
 
 _GRID_KERNEL = 3
+
+
+def neighbours_of(positions: Int[Array, "N P 2"]) -> Int[Array, "9 N P"]:
+    """Where in its picture the patch lies that a tap of the convolution sees; ABSENT beyond the edges.
+
+    `positions`: as `Media.patch_positions`, in 2x2 blocks; ABSENT where a picture has no patch.
+    """
+    size = jnp.max(positions, axis=1, keepdims=True) + 1
+    margin = _GRID_KERNEL // 2
+    found = []
+    for tap in range(_GRID_KERNEL**2):
+        at = positions + jnp.asarray(divmod(tap, _GRID_KERNEL)).reshape(1, 1, 2) - margin
+        block, within = at // 2, at % 2
+        index = 4 * (block[..., 0] * (size[..., 1] // 2) + block[..., 1]) + 2 * within[..., 0] + within[..., 1]
+        inside = jnp.all((at >= 0) & (at < size) & (positions >= 0), axis=-1)
+        found.append(jnp.where(inside, index, ABSENT))
+    return jnp.stack(found)
 
 
 class GridConv(nnx.Module):
@@ -27,14 +45,19 @@ class GridConv(nnx.Module):
         self.side = cfg.image_size // cfg.patch_size
         self.kernel = weight(rngs, (_GRID_KERNEL**2, cfg.embed_dim), ("small", "mlp"), 0.1)
 
-    def __call__(self, x: Float[Array, "N P D"]) -> Float[Array, "N P D"]:
+    def __call__(
+        self, x: Float[Array, "N P D"], neighbours: Int[Array, "9 N P"] | None = None
+    ) -> Float[Array, "N P D"]:
+        """`neighbours`: of pictures of any shape; by default they are squares of the encoder's size."""
+        kernel = self.kernel[...].astype(x.dtype)
+        if neighbours is not None:
+            return sum(gather_pool(x, index) * kernel[tap][None, None] for tap, index in enumerate(neighbours))
         pictures, _, dim = x.shape
         half = self.side // 2
         grid = x.reshape(pictures, half, half, 2, 2, dim).transpose(0, 1, 3, 2, 4, 5)
         grid = grid.reshape(pictures, self.side, self.side, dim)
         margin = _GRID_KERNEL // 2
         padded = jnp.pad(grid, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-        kernel = self.kernel[...].astype(x.dtype)
         shifts = [divmod(tap, _GRID_KERNEL) for tap in range(_GRID_KERNEL**2)]
         mixed = sum(
             padded[:, row : row + self.side, column : column + self.side] * kernel[tap][None, None, None]
@@ -53,8 +76,10 @@ class ViTBlock(nnx.Module):
         self.mlp = SwiGLU(cfg.embed_dim, cfg.mlp_dim, rngs, residual_std=residual_std)
         self.grid_conv = GridConv(cfg, rngs)
 
-    def __call__(self, x: Float[Array, "N P D"], segment_ids: Int[Array, "N P"]) -> Float[Array, "N P D"]:
-        x = x + self.grid_conv(x)
+    def __call__(
+        self, x: Float[Array, "N P D"], segment_ids: Int[Array, "N P"], neighbours: Int[Array, "9 N P"] | None
+    ) -> Float[Array, "N P D"]:
+        x = x + self.grid_conv(x, neighbours)
         x = x + self.attention(self.attention_norm(x), None, segment_ids, causal=False)
         return x + self.mlp(self.mlp_norm(x))
 
@@ -62,12 +87,13 @@ class ViTBlock(nnx.Module):
 class ViT(nnx.Module):
     """Patches see every patch of their own picture. Position: learned row and column embeddings, summed.
 
-    A pool holds whole pictures of `num_patches` patches one behind the other; P must be a multiple.
+    A pool holds pictures of `num_patches` patches one behind the other; P must be a multiple. In native form a picture
+    may have fewer; the rest of its room is of segment 0.
     """
 
     def __init__(self, cfg: VisionEncoderConfig, rngs: nnx.Rngs, *, scan_layers: bool = True, remat: str = "none"):
         self.scan_layers, self.remat, self.num_patches = scan_layers, remat, cfg.num_patches
-        side = cfg.image_size // cfg.patch_size
+        self.native, side = cfg.resize == "native", cfg.longest_side
         self.patch = Linear(3 * cfg.patch_size**2, cfg.embed_dim, ("small", "embed"), rngs, bias=True)
         self.rows = weight(rngs, (side, cfg.embed_dim), ("small", "embed"), 0.1)
         self.columns = weight(rngs, (side, cfg.embed_dim), ("small", "embed"), 0.1)
@@ -86,11 +112,12 @@ class ViT(nnx.Module):
         x = x + lookup(self.rows[...].astype(x.dtype), positions[..., 0])
         x = x + lookup(self.columns[...].astype(x.dtype), positions[..., 1])
         pool_shape, picture = x.shape, (-1, self.num_patches)
-        # Every picture fills the encoder's grid, so a pool is a stack of whole pictures.
+        # A picture has the room of the encoder's grid, so a pool is a stack of pictures.
         x, segment_ids = x.reshape(*picture, x.shape[-1]), segment_ids.reshape(picture)
+        neighbours = neighbours_of(positions.reshape(*picture, 2)) if self.native else None
 
         def body(layer: ViTBlock, x: Array, _: None) -> tuple[Array, None]:
-            return layer(x, segment_ids), None
+            return layer(x, segment_ids, neighbours), None
 
         x, _ = run_layers(self.layers, body, x, remat=self.remat, scan=self.scan_layers)
         return self.norm(x.reshape(pool_shape))

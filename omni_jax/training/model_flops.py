@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 
 from omni_jax.config import Config
+from omni_jax.model_config import ModelConfig
 from omni_jax.models import omni
 from omni_jax.models.adapters import PATCHES_PER_TOKEN
 from omni_jax.types import WHISPER_FRAMES_PER_SLOT
@@ -20,10 +25,28 @@ class Parameters(NamedTuple):
 
 
 def count_parameters(config: Config) -> Parameters:
-    sizes = _sizes(config)
+    sizes = [(path, leaf.size) for path, leaf in _leaves(config.model)]
     total = sum(size for _, size in sizes)
-    idle = sum(size - _active(config, path, size) for path, size in sizes)
+    idle = sum(size - _active(config.model, path, size) for path, size in sizes)
     return Parameters(total, round(total - idle))
+
+
+def padded_flops(config: Config, fill: Mapping[str, float]) -> float:
+    """The share of a step's FLOPs that is spent on padding: a batch of only the real parts costs the rest.
+
+    Args:
+        fill: what `training/fill.py` measures of a batch; a budget that is not in it is empty, and counts as full.
+    """
+    data = config.data
+    real = dataclasses.replace(
+        data,
+        row_positions=fill["fill/positions"] * data.row_positions,
+        audio_slots=fill.get("fill/audio_slots", 1.0) * data.audio_slots,
+        patches=fill.get("fill/patches", 1.0) * data.patches,
+        speech_positions=fill.get("fill/speech_positions", 1.0) * data.speech_positions,
+    )
+    # A Config would refuse room for a part of a picture.
+    return 1.0 - model_flops(SimpleNamespace(model=config.model, data=real)) / model_flops(config)
 
 
 def model_flops(config: Config) -> float:
@@ -45,7 +68,7 @@ def model_flops(config: Config) -> float:
     products |= {"vision_encoder": patches, "vision_adapter": patches / PATCHES_PER_TOKEN}
     # All codebooks at the chosen frames, the first one at every position.
     products["speech_decoder"] = frames * model.num_codebooks + (positions if frames else 0)
-    flops = sum(6.0 * products[path[0]] * _active(config, path, size) for path, size in _matrices(config))
+    flops = sum(6.0 * products[path[0]] * _active(model, path, size) for path, size in _matrices(model))
     if model.tie_text_head:
         flops += 6.0 * positions * model.vocab_size * trunk.embed_dim
     if model.text_posteriors:
@@ -63,27 +86,25 @@ def _encoder_attention(config: Config, slots: int, patches: int) -> float:
     return 12.0 * (hearing + seeing)
 
 
-def _sizes(config: Config) -> list[tuple[tuple[str, ...], int]]:
-    return [(path, leaf.size) for path, leaf in _leaves(config)]
-
-
-def _matrices(config: Config) -> list[tuple[tuple[str, ...], int]]:
+@functools.lru_cache(maxsize=4)
+def _matrices(model: ModelConfig) -> list[tuple[tuple[str, ...], int]]:
     """Parameters that positions are multiplied with."""
-    axes = jax.tree_util.tree_leaves_with_path(omni.param_axes(config.model))
+    axes = jax.tree_util.tree_leaves_with_path(omni.param_axes(model))
     ranks = {
         _names(path): len([name for name in leaf.names if name not in ("layers", "codebook")]) for path, leaf in axes
     }
-    return [(path, size) for path, size in _sizes(config) if ranks[path] > 1 and not set(path) & set(_LOOKED_UP)]
+    sizes = [(path, leaf.size) for path, leaf in _leaves(model)]
+    return [(path, size) for path, size in sizes if ranks[path] > 1 and not set(path) & set(_LOOKED_UP)]
 
 
-def _active(config: Config, path: tuple[str, ...], size: int) -> float:
-    trunk = config.model.transformer
+def _active(model: ModelConfig, path: tuple[str, ...], size: int) -> float:
+    trunk = model.transformer
     is_expert = "moe" in path and path[-1] in ("gate", "up", "down")
     return size * trunk.experts_per_token / trunk.num_experts if is_expert else size
 
 
-def _leaves(config: Config) -> list[tuple[tuple[str, ...], Any]]:
-    shapes = jax.eval_shape(lambda key: omni.init_params(config.model, key), jax.random.key(0))
+def _leaves(model: ModelConfig) -> list[tuple[tuple[str, ...], Any]]:
+    shapes = jax.eval_shape(lambda key: omni.init_params(model, key), jax.random.key(0))
     return [(_names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
 
 
