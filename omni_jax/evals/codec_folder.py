@@ -20,6 +20,7 @@ MAX_FILES = 1000
 MEL_WINDOWS = {512: 80, 2048: 160}
 COLUMNS = ("file", "seconds", "mel", "stft", "si_sdr_db")
 FLOOR = 1e-5
+PADDED_FRAMES = 25  # silence at the end makes recordings of like length, so that few programs are compiled
 
 
 def evaluate_folder(cfg: codec.AnyCodecConfig, params: Any, folder: Path, out: Path) -> str:
@@ -29,7 +30,7 @@ def evaluate_folder(cfg: codec.AnyCodecConfig, params: Any, folder: Path, out: P
     rows, codes = [], []
     for path in paths:
         wav = read_recording(path, cfg.sample_rate_hz).samples
-        decoded, found = _there_and_back(cfg, params, wav)
+        decoded, found = there_and_back(cfg, params, wav)
         rows.append((path.name, len(wav) / cfg.sample_rate_hz, *distances(wav, decoded, cfg.sample_rate_hz)))
         codes.append(found)
         _picture(out / f"{path.stem}.png", wav, decoded, cfg.sample_rate_hz)
@@ -80,11 +81,13 @@ def _recordings(folder: Path) -> list[Path]:
     return paths
 
 
-def _there_and_back(
+def there_and_back(
     cfg: codec.AnyCodecConfig, params: Any, wav: Float[np.ndarray, " N"]
 ) -> tuple[Float[np.ndarray, " N"], Int[np.ndarray, "T Q"]]:
+    """The recording decoded, in time with it, and its codes."""
     late = codec.decoder_latency_samples(cfg)
-    padded = np.pad(wav, (0, late + -(len(wav) + late) % cfg.hop_samples))
+    unit = PADDED_FRAMES * cfg.hop_samples
+    padded = np.pad(wav, (0, late + -(len(wav) + late) % unit))
     codes = codec.encode_codes(cfg, params, padded[None])
     decoded = np.asarray(codec.decode_codes(cfg, params, codes))[0, late : late + len(wav)]
     return decoded, np.asarray(codes)[0, : -(-len(wav) // cfg.hop_samples)]
