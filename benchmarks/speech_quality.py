@@ -1,4 +1,4 @@
-"""How speech sounds after a trained codec, held-out speech by voice: PESQ-WB, STOI, mel distance, beside Opus at 6 kbps.
+"""How speech sounds after a trained codec: PESQ-WB, STOI and mel distance by held-out voice, beside Opus at 6 kbps.
 
 python -m benchmarks.speech_quality --workdir=runs/quickstart/codec [--folder=recordings] [--clips=100] [--json=FILE]
 
