@@ -25,7 +25,8 @@ _LAYOUT = ("NHC", "HIO", "NHC")
 
 
 class Window(NamedTuple):
-    """The geometry of a convolution. `padding` is zeros on each side; None pads on the left alone, which is causal.
+    """The geometry of a convolution. `padding` is zeros on each side; None pads on the left alone, which is causal: the
+    last tap is on the newest element of its stride, also where the kernel is shorter than that and skips elements.
 
     `pad_mode` is how the causal padding is filled: `constant` (zeros), `replicate` (the first element) or `reflect`,
     which needs later samples: a stream starts with zeros instead.
@@ -43,12 +44,21 @@ class Window(NamedTuple):
         return (self.kernel_size - 1) * self.dilation + 1
 
     @property
+    def skipped(self) -> int:
+        """Elements of a stride before the first tap of a causal kernel that is shorter than the stride."""
+        return max(0, self.stride - self.span) if self.padding is None else 0
+
+    @property
+    def reach(self) -> int:
+        return self.skipped + self.span
+
+    @property
     def left(self) -> int:
-        return self.span - self.stride if self.padding is None else self.padding
+        return self.reach - self.stride if self.padding is None else self.padding
 
     def delay_after(self, delay: int) -> int:
         """Delay of the output, in output steps, for an input that is `delay` input steps late."""
-        return max(0, math.ceil((delay + self.span - self.left - self.stride) / self.stride))
+        return max(0, math.ceil((delay + self.reach - self.left - self.stride) / self.stride))
 
     def history(self, delay: int) -> int:
         """Input steps that a stream keeps."""
@@ -100,8 +110,10 @@ class Conv(StreamLayer):
     def __init__(
         self, in_dim: int, out_dim: int, window: Window, *, bias: bool = True, delay: int = 0, rngs: nnx.Rngs
     ) -> None:
-        if window.span < window.stride:
-            raise ValueError(f"Conv: kernel_size={window.kernel_size} is below stride={window.stride} and skips steps")
+        if window.reach < window.stride:
+            raise ValueError(
+                f"Conv: kernel_size={window.kernel_size} is below stride={window.stride}: want padding=None"
+            )
         self.window, self.in_dim, self.delay_in = window, in_dim, delay
         self.delay = window.delay_after(delay)
         # A third of unit variance, PyTorch's default: in the published nets, residual sums of unit gain would double
@@ -113,7 +125,12 @@ class Conv(StreamLayer):
     def _convolve(self, padded: Float[Array, "B T C"]) -> Float[Array, "B N D"]:
         stride, dilation = (self.window.stride,), (self.window.dilation,)
         y = jax.lax.conv_general_dilated(
-            padded, self.kernel[...], stride, "VALID", rhs_dilation=dilation, dimension_numbers=_LAYOUT
+            padded[:, self.window.skipped :],
+            self.kernel[...],
+            stride,
+            "VALID",
+            rhs_dilation=dilation,
+            dimension_numbers=_LAYOUT,
         )
         return y if self.bias is None else y + self.bias[...][None, None]
 
@@ -139,7 +156,7 @@ class Conv(StreamLayer):
         if window.pad_mode == "replicate":
             past = jnp.where(state["seen"][:, None, None] == 0, x[:, :1], past)
         padded = jnp.concatenate([past, x], axis=1)
-        y = self._convolve(padded[:, : length - window.stride + window.span])
+        y = self._convolve(padded[:, : length - window.stride + window.reach])
         new = {"past": padded[:, length:]}
         if "seen" in state:
             y = _silence_before(y, state["seen"], self.delay)

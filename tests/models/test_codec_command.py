@@ -6,16 +6,18 @@ import pytest
 import soundfile
 
 from omni_jax.checkpoint import Checkpointer, Manifest
-from omni_jax.codec_config import CodecConfig
+from omni_jax.codec_config import CodecConfig, DacConfig
 from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.model_config import ModelConfig
 from omni_jax.models import codec
 from omni_jax.models.codec.__main__ import main
+from omni_jax.pretrained.codecs import save_codec_directory
 
 TINY = CodecConfig(
     num_codebooks=2, codebook_size=8, latent_dim=4, encoder_dim=8, decoder_dim=8, num_phones=4, conv_kernel=3
 )
+DAC = DacConfig(16_000, encoder_dim=2, strides=(2, 5), decoder_dim=8, num_codebooks=2, codebook_size=16)
 
 
 def save_codec(workdir, seed):
@@ -69,12 +71,37 @@ def test_codes_of_another_codec_are_refused(encoded, tmp_path):
     assert not (tmp_path / "out.wav").exists()
 
 
-def test_values_beyond_the_codebook_are_refused(trained, encoded, tmp_path):
+def test_values_beyond_the_codebook_and_other_counts_of_codebooks_are_refused(trained, encoded, tmp_path):
     with np.load(encoded) as arrays:
-        wrong = dict(arrays) | {"codes": arrays["codes"] + 8}
-    np.savez(tmp_path / "wrong.npz", **wrong)
-    with pytest.raises(UserError, match="values from 0 to 7"):
-        decode(trained[0], tmp_path / "wrong.npz", tmp_path / "out.wav")
+        saved = dict(arrays)
+    for wrong in (saved["codes"] + 8, saved["codes"] - 8, saved["codes"][:, :1], saved["codes"][:0]):
+        np.savez(tmp_path / "wrong.npz", **saved | {"codes": wrong})
+        with pytest.raises(UserError, match=r"want \[frames, 2\] with values from 0 to 7"):
+            decode(trained[0], tmp_path / "wrong.npz", tmp_path / "out.wav")
+
+
+def test_audio_that_is_not_numbers_is_refused(trained, tmp_path):
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan, 0.1]), 24_000, subtype="FLOAT")
+    with pytest.raises(UserError, match="NaN or infinity"):
+        main(["encode", f"--workdir={trained[0]}", f"--audio={tmp_path / 'nan.wav'}", f"--out={tmp_path / 'c.npz'}"])
+    assert not (tmp_path / "c.npz").exists()
+
+
+def test_a_published_codec_and_less_than_a_frame(tmp_path):
+    """Three samples are one frame of codes and three samples again; another codec does not take them."""
+    directories = [tmp_path / "one", tmp_path / "other"]
+    for seed, directory in enumerate(directories):
+        save_codec_directory(directory, DAC, jax.jit(codec.init_params, static_argnums=0)(DAC, jax.random.key(seed)))
+    soundfile.write(tmp_path / "short.wav", np.array([0.1, -0.1, 0.2]), 16_000)
+    files = [f"--audio={tmp_path / 'short.wav'}", f"--out={tmp_path / 'codes.npz'}"]
+    main(["encode", f"--weights={directories[0]}", *files])
+    with np.load(tmp_path / "codes.npz") as arrays:
+        assert arrays["codes"].shape == (1, 2)
+    files = [f"--codes={tmp_path / 'codes.npz'}", f"--out={tmp_path / 'again.wav'}"]
+    main(["decode", f"--weights={directories[0]}", *files])
+    assert len(soundfile.read(tmp_path / "again.wav")[0]) == 3
+    with pytest.raises(UserError, match="is not the codec of these codes"):
+        main(["decode", f"--weights={directories[1]}", *files])
 
 
 def test_a_file_that_is_not_codes_is_refused(trained, tmp_path):

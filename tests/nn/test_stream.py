@@ -59,10 +59,6 @@ def assert_streaming_is_offline(layer, x, chunk, tolerance=ONE_LAYER_TOLERANCE):
 @pytest.mark.parametrize(("kernel_size", "stride", "dilation", "chunk"), GRID)
 def test_causal_convolution(kernel_size, stride, dilation, chunk):
     window = Window(kernel_size, stride, dilation)
-    if window.span < stride:
-        with pytest.raises(ValueError, match="is below stride"):
-            Conv(2, 3, window, rngs=nnx.Rngs(0))
-        return
     x = jax.random.normal(jax.random.key(1), (1, 8 * stride, 2))
     assert_streaming_is_offline(Conv(2, 3, window, rngs=nnx.Rngs(0)), x, chunk * stride)
 
@@ -121,6 +117,15 @@ def test_transposed_convolution_is_the_textbook_sum(trim):
         full[3 * t : 3 * t + 7] += np.einsum("c,kcd->kd", x[0, t], layer.kernel[...])
     wanted = full[:15] if trim is None else full[2:-2]
     np.testing.assert_allclose(layer(x)[0], wanted, atol=1e-5)
+
+
+def test_a_kernel_shorter_than_its_stride_sees_the_newest_elements():
+    layer = Conv(2, 3, Window(2, 5), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (1, 15, 2))
+    wanted = jnp.einsum("tkc,kcd->td", jnp.stack([x[0, t - 2 : t] for t in (5, 10, 15)]), layer.kernel[...])
+    np.testing.assert_allclose(layer(x)[0], wanted, atol=1e-6)
+    with pytest.raises(ValueError, match="is below stride=5: want padding=None"):
+        Conv(2, 3, Window(2, 5, padding=1), rngs=nnx.Rngs(0))
 
 
 def test_ragged_chunk_is_an_error():

@@ -43,8 +43,9 @@ def hifigan():
     return SpeechT5HifiGan(SpeechT5HifiGanConfig(model_in_dim=6, **shape, **blocks))
 
 
-def randomise(model, seed=0):
-    """Weights large enough that every part of the model matters, buffers too."""
+def randomise(model, seed=0, gain=1.0):
+    """Weights large enough that every part of the model matters, buffers too. `gain` is of kernels: at 1, the residual
+    sums of a net as deep as the published DAC grow to hundreds."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -59,7 +60,9 @@ def randomise(model, seed=0):
             if tensor.dim() == 1 and not positive:
                 tensor.copy_(0.1 * noise)
             else:
-                tensor.copy_(noise.abs() * 0.5 + 0.5 if positive else noise * (1.0 if codebook else fan_in**-0.5))
+                tensor.copy_(
+                    noise.abs() * 0.5 + 0.5 if positive else noise * (1.0 if codebook else gain * fan_in**-0.5)
+                )
     return model.eval()
 
 

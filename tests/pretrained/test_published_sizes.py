@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(
     reason="compares whole models with torch and transformers: OMNI_JAX_SLOW=1",
 )
 LENGTHS = (2_879, 12_347)
+GAINS = {"encodec": 1.0, "mimi": 1.0, "dac": 3**-0.5}  # DAC's is PyTorch's default
 
 
 def published(name):
@@ -47,8 +48,8 @@ def margins(name, cfg, params, latents, codes):
         residual = latents
         for level, part in enumerate(zip(*quantizer.factors())):
             books, in_kernel, in_bias, out_kernel, out_bias = part
-            found.append(gap(unit(residual @ in_kernel + in_bias), unit(books), codes[..., level]))
-            residual = residual - (books[codes[..., level]] @ out_kernel + out_bias)
+            found.append(gap(unit(residual @ in_kernel + in_bias[None, None]), unit(books), codes[..., level]))
+            residual = residual - (books[codes[..., level]] @ out_kernel + out_bias[None, None])
         return jnp.stack(found, axis=-1)
     parts = [quantizer] if name == "encodec" else [quantizer.semantic, quantizer.acoustic]
     level = 0
@@ -61,7 +62,7 @@ def margins(name, cfg, params, latents, codes):
 
 
 def gap(points, book, chosen):
-    distances = jnp.sum(points**2, -1)[..., None] - 2 * points @ book.T + jnp.sum(book**2, -1)
+    distances = jnp.sum(points**2, -1)[..., None] - 2 * points @ book.T + jnp.sum(book**2, -1)[None, None]
     nearest = jnp.take_along_axis(distances, chosen[..., None], axis=-1)
     others = jnp.where(jax.nn.one_hot(chosen, book.shape[0], dtype=bool), jnp.inf, distances)
     return (jnp.min(others, axis=-1) - nearest[..., 0]) / (nearest[..., 0] + 1e-9)
@@ -70,7 +71,7 @@ def gap(points, book, chosen):
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("name", CODECS)
 def test_codec(name, length):
-    model = randomise(published(name), seed=1)
+    model = randomise(published(name), seed=1, gain=GAINS[name])
     make_config, read, _ = CODECS[name]
     cfg = make_config(model.config.to_dict())
     params, expected = read(tensors_of(model), cfg), compute(name, model, length)
@@ -95,7 +96,7 @@ def test_codec(name, length):
     scale = max(1.0, np.abs(expected["wav"]).max())
     np.testing.assert_allclose(latents, expected["latents"], atol=TOLERANCE)
     np.testing.assert_allclose(wav / scale, expected["wav"] / scale, atol=TOLERANCE)
-    assert not other.any() or np.asarray(close)[other].max() < 1e-5
+    assert not other.any() or np.abs(np.asarray(close)[other]).max() < 5e-5
 
 
 @pytest.mark.parametrize("length", (8 * 23, 8 * 61))

@@ -124,6 +124,26 @@ def test_with_fsq_the_grids_stay_and_the_rest_learns():
     np.testing.assert_allclose(usage.sum(axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.skipif(os.environ.get("OMNI_JAX_SLOW") != "1", reason="compiles the step once more: OMNI_JAX_SLOW=1")
+def test_one_device_makes_the_updates_of_eight(history):
+    """Of generator, discriminators and codebooks, seen in the optimizers' first moments, which are linear in the
+    gradients, and in the statistics."""
+    states, metrics = history
+    mesh, optimizers = make_mesh(CONFIG.mesh, jax.devices()[:1]), codec_stage.make_optimizers(CONFIG)
+    state = jax.device_put(states[-2], NamedSharding(mesh, PartitionSpec()))
+    step = compile_codec_step(CONFIG, mesh, gan_step.make_codec_step(CONFIG, optimizers), state)
+    loader = ToneLoader()
+    loader.set_state(CONFIG.codec_training.kmeans_batches + STEPS - 1)
+    state, values = step(state, next(loader))
+    assert float(values["loss"]) == pytest.approx(metrics[-1]["loss"], rel=1e-5)
+    ours, expected = jax.device_get(state.opt_state), states[-1].opt_state
+    for side in ("generator", "discriminator"):
+        moments = [optax.tree.get(getattr(opt, side), "mu") for opt in (ours, expected)]
+        assert optax.tree.norm(moments[1]) > 0
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *moments)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), ours.quantizer, expected.quantizer)
+
+
 def changed(before, after):
     return any(np.any(a != b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after)))
 
