@@ -29,7 +29,7 @@ from omni_jax.evals.second_sounds import interruption_calls
 from omni_jax.export.bundle import Bundle, load_bundle
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.models.omni_streaming import Sampling
-from omni_jax.report.terminal import picture_blocks, state_strip
+from omni_jax.report.terminal import legend, picture_blocks, state_strip
 from omni_jax.streaming.call import CallReport, stream_call, summarise
 from omni_jax.streaming.playback import find_player, play
 from omni_jax.streaming.session import FrameResult, Session
@@ -78,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for call in choose_calls(held, flags.seed):
         talks.append(converse(bundle, call, flags.seed))
         show(console, talks[-1])
+    console.print(f"\n{legend()}", highlight=False)
     path = write_conversation(Path(flags.out), talks)
     console.print(f"wrote {path}: the user on the left, the model on the right", highlight=False)
     if player:
@@ -133,7 +134,7 @@ def show(console: Console, talk: Talk) -> None:
     if call.picture is not None:
         if console.color_system:
             console.print(picture_blocks(call.picture))
-        console.print(f"[dim]a held-out picture of: {call.label}[/dim]")
+        console.print(f"[dim]a held-out picture of: {call.label}[/dim]", highlight=False)
     console.print(f"user   {call.question}", highlight=False)
     console.print(f"model  [bold]{report.text or '(says nothing)'}[/bold]", highlight=False)
     if talk.event_frame is not None:

@@ -16,7 +16,7 @@ from omni_jax.streaming.session import FrameResult
 from omni_jax.types import TurnState
 
 PICTURE_COLUMNS = 32
-STATE_SIGNS = dict(zip(TurnState, "·▂:~!?"))  # told apart without colours, too
+STATE_SIGNS = dict(zip(TurnState, "·▂:~!?", strict=True))  # told apart without colours, too
 CONTROL_SIGNS = {"LISTEN": "·", "WAIT": "▂", "EPAD": "▂", "SPEAK": "▲", "INTERRUPT": "✕", "END_OF_TURN": "▼"}
 WORD_SIGN = "█"
 
@@ -46,6 +46,14 @@ def state_strip(results: Sequence[FrameResult]) -> Text:
         colour = CONTROL_COLOURS.get(result.control, WORD_COLOUR)
         text.append(sign, Style(bgcolor=CONTROL_COLOURS["LISTEN"], color="#22303c" if sign == "·" else colour))
     return text
+
+
+def legend() -> str:
+    """What the signs of a strip mean."""
+    users = "  ".join(f"{sign} {state.name.lower()}" for state, sign in STATE_SIGNS.items())
+    models = {"·": "listens", "▲": "takes the turn", WORD_SIGN: "a word", "▂": "is still saying it"}
+    models |= {"▼": "ends its turn", "✕": "is interrupted"}
+    return f"80 ms a sign; user: {users}\nmodel: " + "  ".join(f"{sign} {what}" for sign, what in models.items())
 
 
 def _rgb(pixel: np.ndarray) -> str:
