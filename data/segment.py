@@ -4,15 +4,21 @@ python -m data.segment --source=folder:my/recordings --out=/data/segmented [--lo
 
 Needs two packages more (data/vad.py). Of a recording with timed words an utterance gets the words in it as its text.
 One with a transcript but no times keeps it if it fits as a whole, and is set aside if not; one without text gives
-utterances without text, which the stage `codec` trains on. Started again, it goes on where it stopped.
+utterances without text, which the stage `codec` trains on. Records without audio are left out. Runs in parallel, a
+shard a process; started again, it makes the shards that are missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -30,6 +36,17 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 MAX_RECORDING_SECONDS = 4 * 3600.0
 
+Bad = tuple[str, Cause, str]  # key, cause, reason
+
+
+class Job(NamedTuple):
+    """One shard: some records of the source."""
+
+    source: str
+    path: Path
+    part: range
+    longest_s: float
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,38 +55,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="train", help="part of the files' names")
     parser.add_argument("--longest_s", type=float, default=20.0)
     parser.add_argument("--recordings_per_shard", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--max_bad_fraction", type=float, default=0.01)
     args = parser.parse_args(arguments)
-    reader, detector = open_reader("source", args.source), Detector()
+    Detector()  # or an error that says what to install
+    reader = open_reader("source", args.source)
     args.out.mkdir(parents=True, exist_ok=True)
     quarantine = Quarantine(args.max_bad_fraction, args.out / "quarantine.jsonl")
     quarantine.seen[args.source] = len(reader)
-    starts = range(0, len(reader), args.recordings_per_shard)
-    for shard, first in enumerate(track(starts, description="cutting recordings")):
-        path = shard_path(args.out, args.split, shard, len(starts))
-        if not path.exists():
-            part = range(first, min(first + args.recordings_per_shard, len(reader)))
-            write_shard(path, utterances(reader, part, detector, args.longest_s, quarantine, args.source))
+    for key, cause, reason in itertools.chain.from_iterable(run_all(args, len(reader))):
+        quarantine.add(args.source, key, reason, cause)
     quarantine.check(args.source)
     made = open_reader("out", f"array_record:{args.out}#{args.split}")
-    print(f"{args.out}: {len(made)} utterances of {len(reader)} recordings; {quarantine.counts(args.source)}")
+    print(f"{args.out}: {len(made)} utterances of {len(reader)} records; {quarantine.counts(args.source)}")
     return 0
 
 
-def utterances(
-    reader: Reader, part: range, detector: Detector, longest_s: float, quarantine: Quarantine, source: str
-) -> Iterator[bytes]:
-    for index in part:
+def run_all(args: argparse.Namespace, records: int) -> Iterator[list[Bad]]:
+    """The bad records of every shard that was missing."""
+    starts = range(0, records, args.recordings_per_shard)
+    jobs = [
+        Job(
+            args.source,
+            shard_path(args.out, args.split, shard, len(starts)),
+            range(first, min(first + args.recordings_per_shard, records)),
+            args.longest_s,
+        )
+        for shard, first in enumerate(starts)
+    ]
+    missing = [job for job in jobs if not job.path.exists()]
+    with ProcessPoolExecutor(
+        max(1, min(args.workers, len(missing))), mp_context=multiprocessing.get_context("spawn")
+    ) as pool:
+        yield from track(pool.map(run_job, missing), description="cutting recordings", total=len(missing))
+
+
+def run_job(job: Job) -> list[Bad]:
+    bad: list[Bad] = []
+    write_shard(job.path, utterances(open_reader("source", job.source), job, Detector(), bad))
+    return bad
+
+
+def utterances(reader: Reader, job: Job, detector: Detector, bad: list[Bad]) -> Iterator[bytes]:
+    """What is bad is added to `bad`."""
+    for index in job.part:
         try:
             record = reader[index]
             if record.audio is None:
-                raise BadRecord(Cause.SCHEMA, "it has no audio")
+                continue
             heard = decode_audio(record.audio, LISTEN_SAMPLE_RATE_HZ, MAX_RECORDING_SECONDS)
-            spans = speech_spans(detector(heard), 1000.0 * longest_s)
-            parts = list(cut(record, spans, longest_s))
+            spans = speech_spans(detector(heard), 1000.0 * job.longest_s)
+            parts = list(cut(record, spans, job.longest_s))
             wav = decode_audio(record.audio, SPEECH_SAMPLE_RATE_HZ, MAX_RECORDING_SECONDS)
         except BadRecord as error:
-            quarantine.add(source, reader.key(index), str(error), error.cause)
+            bad.append((reader.key(index), error.cause, str(error)))
             continue
         for utterance, span in parts:
             yield serialise(record_fields(replace(utterance, audio=flac(_stretch(wav, span), SPEECH_SAMPLE_RATE_HZ))))

@@ -133,6 +133,18 @@ def test_equal_texts_are_dropped(tmp_path):
     assert repeats == [{"record": 2, "repeats": 0, "how": "equal"}, {"record": 3, "repeats": 1, "how": "equal"}]
 
 
+def test_a_caption_that_is_said_twice_costs_no_picture(tmp_path):
+    source, out = write_folder(tmp_path / "folder"), tmp_path / "clean"
+    lines = (tmp_path / "folder" / "metadata.jsonl").read_text().splitlines()
+    (tmp_path / "folder" / "metadata.jsonl").write_text("".join(f"{line}\n{line}\n" for line in lines))
+    deduplicate.main([f"--source={source}", f"--out={out}", "--exact", "--shards=1"])
+    reader = open_reader("x", f"array_record:{out}")
+    records = [reader[i] for i in range(len(reader))]
+    of_media = [record for record in records if record.audio is not None or record.picture is not None]
+    of_text = [record for record in records if record.audio is None and record.picture is None and record.texts]
+    assert len(of_media) == 2 * 2 * COUNT and len(of_text) == len({record.texts for record in of_text}) > 0
+
+
 def test_near_texts_are_dropped(tmp_path):
     pytest.importorskip("datasketch")
     words = [f"w{n}" for n in range(200)]

@@ -66,7 +66,8 @@ def test_the_published_detector_parts_two_sentences(tmp_path):
     soundfile.write(encoded, np.concatenate([silence, clips[0], silence, clips[1], silence]), 16_000, format="WAV")
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "talk.wav").write_bytes(encoded.getvalue())
-    (tmp_path / "in" / "metadata.jsonl").write_text(json.dumps({"audio": "talk.wav"}) + "\n")
+    lines = [{"audio": "talk.wav"}, {"text": "nobody says this"}]
+    (tmp_path / "in" / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert main([f"--source=folder:{tmp_path}/in", f"--out={tmp_path}/out"]) == 0
     reader = open_reader("x", f"array_record:{tmp_path}/out")
     assert len(reader) == 2
