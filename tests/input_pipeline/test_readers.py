@@ -89,13 +89,14 @@ def test_a_folder_may_hold_all_kinds(addresses):
     assert [word.text for word in reader[0].words] == text_of(0).split()
 
 
-def test_a_folder_without_metadata_pairs_files(tmp_path):
+def test_a_folder_without_metadata_is_its_files(tmp_path):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "a.wav").write_bytes(audio_file(0, "WAV"))
     (tmp_path / "clips" / "a.txt").write_text("hello\n")
-    (tmp_path / "clips" / "b.wav").write_bytes(audio_file(1, "WAV"))  # no text: not an example
+    (tmp_path / "clips" / "b.wav").write_bytes(audio_file(1, "WAV"))  # for what needs no text
     reader = open_reader("mine", f"folder:{tmp_path}")
-    assert len(reader) == 1 and reader[0].texts == ("hello",) and reader[0].audio
+    assert reader.kinds() == {frozenset({"audio", "text"}): [0], frozenset({"audio"}): [1]}
+    assert reader[0].texts == ("hello",) and reader[0].audio and reader[1].audio and not reader[1].texts
 
 
 def test_fields_of_another_name_are_named_in_the_address(tmp_path):

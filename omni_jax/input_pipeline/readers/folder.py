@@ -6,7 +6,7 @@
     {"audio": "audio/stop.wav", "text": "stop please", "kind": "stop"}
     {"turns": [{"role": "user", "text": "hello"}, {"role": "assistant", "text": "good morning"}]}
 
-Without `metadata.jsonl`, NAME.txt beside NAME.wav (or a picture) is its text.
+Without `metadata.jsonl`, every recording and picture is an example, with NAME.txt beside NAME.wav as its text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 4 << 20
 
 
 class FolderReader:
-    """The lines of `metadata.jsonl`, or the media files of the folder that have a text beside them."""
+    """The lines of `metadata.jsonl`, or the media files of the folder with the text files beside them."""
 
     def __init__(self, path: str, rename: Mapping[str, str]):
         self._folder = Path(path)
@@ -37,10 +37,10 @@ class FolderReader:
         if not self._folder.is_dir():
             raise DataError(f"{path} is not a folder: check data.sources")
         metadata = self._folder / METADATA
-        self._lines = metadata.read_bytes().splitlines() if metadata.is_file() else self._paired_files()
+        self._lines = metadata.read_bytes().splitlines() if metadata.is_file() else self._media_files()
         self._numbers = [number for number, line in enumerate(self._lines, start=1) if line.strip()]
         if not self._numbers:
-            raise DataError(f"{path}: no {METADATA}, and no audio or picture with a text file of its name")
+            raise DataError(f"{path}: no {METADATA}, and no audio or picture")
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -106,11 +106,14 @@ class FolderReader:
         except (OSError, ValueError, RuntimeError) as error:
             raise BadRecord(Cause.MISSING, f"{name!r} cannot be read ({error})") from None
 
-    def _paired_files(self) -> list[bytes]:
+    def _media_files(self) -> list[bytes]:
+        """As lines of `metadata.jsonl`."""
         lines = []
         for path in sorted(self._folder.rglob("*")):
-            beside = path.with_suffix(".txt")
-            if path.suffix.lower() in AUDIO_ENDINGS + PICTURE_ENDINGS and beside.is_file():
-                name, text = (str(file.relative_to(self._folder)) for file in (path, beside))
-                lines.append(json.dumps({"file_name": name, TEXT_FILE: text}).encode())
+            if path.suffix.lower() in AUDIO_ENDINGS + PICTURE_ENDINGS:
+                beside = path.with_suffix(".txt")
+                line = {"file_name": str(path.relative_to(self._folder))}
+                if beside.is_file():
+                    line[TEXT_FILE] = str(beside.relative_to(self._folder))
+                lines.append(json.dumps(line).encode())
         return lines
