@@ -1,8 +1,9 @@
 """Plans a run without its hardware: memory, FLOPs, bytes on the links and step time of the real, compiled step.
 
 python -m omni_jax.plan --config=configs/pretrain.py:30b_a3b --topology=v5p:4x4x4 [--num_slices=2]
-    [--config.mesh.fsdp=64] [--json=FILE] [--hlo=FILE] [--sweep]
+    [--config.mesh.fsdp=64] [--json=FILE] [--hlo=FILE] [--sweep] [--memory_only]
 
+`--memory_only` leaves out the code, whose generation may take many minutes, and says what memory the step needs.
 `--topology=cpu:8` compiles for fake CPU devices; TPU topologies (v4, v5e, v5p, v6e) need libtpu, and no TPU.
 """
 
@@ -20,7 +21,7 @@ from omni_jax.errors import UserError, run_main
 from omni_jax.train import read_options
 
 USAGE = "--config=configs/<stage>.py:<size> --topology=v5p:4x4x4"
-OPTIONS = {"topology": "", "num_slices": "1", "json": "", "hlo": "", "sweep": False}
+OPTIONS = {"topology": "", "num_slices": "1", "json": "", "hlo": "", "sweep": False, "memory_only": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options["num_slices"].isdecimal():
         raise UserError(f"--num_slices={options['num_slices']}: want a number, such as 2")
     jax.config.update("jax_platforms", "cpu")  # the devices that are planned for need not be there
+    from omni_jax.planning.memory_need import format_need, memory_need
     from omni_jax.planning.plan import Target, make_plan
     from omni_jax.planning.report import format_plan, format_sweep
     from omni_jax.planning.sweep import sweep
@@ -39,6 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = sweep(config, target)
         print(format_sweep(results))
         _write(options["json"], json.dumps(results, indent=1) + "\n")
+        return 0
+    if options["memory_only"]:
+        need = memory_need(config, target)
+        print(format_need(need))
+        _write(options["json"], json.dumps(need, indent=1) + "\n")
         return 0
     plan = make_plan(config, target)
     print(format_plan(plan.values))

@@ -13,13 +13,14 @@ from omni_jax.training.codec_stage import method_of
 from omni_jax.training.state import TrainState
 
 
-def lower_codec_plan(config: Config, mesh: Mesh) -> jax.stages.Lowered:
+def lower_codec_plan(config: Config, mesh: Mesh) -> tuple[jax.stages.Lowered, TrainState]:
+    """The step, and its state as shapes with shardings."""
     method = method_of(config)
     everywhere = NamedSharding(mesh, PartitionSpec())
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), _abstract(config, method)
     )
-    return lower_codec_step(config, mesh, method.step, state)
+    return lower_codec_step(config, mesh, method.step, state), state
 
 
 def describe_codec(config: Config) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def make_plan(config: Config, target: Target) -> Plan:
     """Compiles the train step of `config.stage` and measures the program. Raises UserError for what cannot be."""
     mesh = make_mesh(config.mesh, topology_devices(target.topology, target.num_slices))
     check_batch(config, mesh)
-    lowered = lower_codec_plan(config, mesh) if config.stage == "codec" else _lower_omni(config, mesh)
+    lowered, _ = lower_plan(config, mesh)
     started = time.monotonic()
     try:
         compiled = lowered.compile()
@@ -53,9 +53,13 @@ def make_plan(config: Config, target: Target) -> Plan:
     return Plan(values | {"compile_seconds": seconds, "versions": versions()}, hlo)
 
 
-def _lower_omni(config: Config, mesh: Mesh) -> jax.stages.Lowered:
+def lower_plan(config: Config, mesh: Mesh) -> tuple[jax.stages.Lowered, Any]:
+    """The step, and its state as shapes with shardings."""
+    if config.stage == "codec":
+        return lower_codec_plan(config, mesh)
     optimizer = omni_optimizer(config)
-    return lower_step(config, mesh, optimizer, abstract_state(config, mesh, optimizer), abstract_batch(config))
+    state = abstract_state(config, mesh, optimizer)
+    return lower_step(config, mesh, optimizer, state, abstract_batch(config)), state
 
 
 def hlo_cost(hlo: str, mesh: Mesh, target: Target) -> Cost:

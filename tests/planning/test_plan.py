@@ -52,6 +52,7 @@ def test_a_plan_on_fake_devices(tmp_path, capsys):
         (["--config=configs/pretrain.py:tiny", "--topology=v9:2x2"], "--topology=v9:2x2: want .* kind one of v4, v5e"),
         (["--config=configs/pretrain.py:tiny", "--topology=v5p:4x4"], "v5p has 3 axes, want for example v5p:4x4x4"),
         (["--config=configs/codec.py:tiny", "--topology=cpu:8", "--sweep"], "stage codec has no meshes"),
+        (["--config=configs/codec.py:tiny", "--topology=cpu:8", "--memory_only"], "asks the TPU compiler"),
         ([*SMALL, "--config.data.rows=12"], "data.rows=12 must be a multiple of 8"),
         ([*SMALL, "--config.mesh.tensor=3"], "8 devices are not a multiple of 6"),
     ],
@@ -87,21 +88,38 @@ def test_a_batch_that_does_not_divide_is_refused(mesh, changes, message):
         check_batch(resolve(values), make_mesh(mesh))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_libtpu = pytest.mark.skipif(
     os.environ.get("OMNI_JAX_SLOW") != "1" or importlib.util.find_spec("libtpu") is None,
     reason="compiles for minutes: set OMNI_JAX_SLOW=1 and install libtpu (pip install 'jax[tpu]')",
 )
+
+
+@pytest.mark.slow
+@needs_libtpu
 @pytest.mark.parametrize(
     ("size", "peak_gb", "wire_gb", "flops"),
     [("qwen3_30b_a3b", 20.7, 191.2, 5.336e14), ("mixtral_8x7b", 25.44, 295.2, 1.763e15)],
 )
 def test_budgets_on_64_chips(size, peak_gb, wire_gb, flops, tmp_path):
     """Memory and FLOPs at most MaxText's at the same setting, bytes on the wire at most 0.8 of its."""
-    command = [sys.executable, "-m", "omni_jax.plan", f"--config=configs/pretrain.py:{size}", "--topology=v5p:4x4x4"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
-    subprocess.run([*command, f"--json={tmp_path}/plan.json"], cwd=ROOT, env=environment, check=True)
-    values = json.loads((tmp_path / "plan.json").read_text())
+    values = planned(tmp_path, f"--config=configs/pretrain.py:{size}", "--topology=v5p:4x4x4")
     assert values["peak_bytes"] <= peak_gb * 1e9
     assert sum(values["collective_bytes"].values()) <= wire_gb * 1e9
     assert values["program_flops"] <= flops
+
+
+@pytest.mark.slow
+@needs_libtpu
+def test_a_step_of_mimi_fits_one_chip_of_16_gb(tmp_path):
+    """Eight rows of two seconds; what is there before the step and what it needs beside that."""
+    size = ["--config.data.rows=8", "--config.recipe.segment_samples=48000"]
+    values = planned(tmp_path, "--config=configs/codec_recipes.py:mimi", "--topology=v5e:1x1", "--memory_only", *size)
+    assert values["fits"] and values["state_bytes"] + values["temp_bytes"] <= 8e9
+
+
+def planned(tmp_path, *arguments):
+    """In a process of its own, which may load libtpu."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    command = [sys.executable, "-m", "omni_jax.plan", *arguments, f"--json={tmp_path}/plan.json"]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    return json.loads((tmp_path / "plan.json").read_text())
