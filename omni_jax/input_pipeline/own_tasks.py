@@ -35,6 +35,8 @@ from omni_jax.input_pipeline.text_tasks import (
 from omni_jax.input_pipeline.timeline import Example, Layout
 from omni_jax.types import Control
 
+PICTURE_MARK = "<image>"  # in LLaVA's chats, where the picture stands
+
 Make = Callable[[Materials, Record, np.random.Generator], Example | tuple[Example, ...]]
 
 
@@ -169,9 +171,9 @@ def _written_qa(materials: Materials, record: Record, rng: np.random.Generator) 
         return written_qa_example(materials, _one_text(record, rng), picture, _reply(record), rng)
     if materials.chat_template is not None:
         return _templated_chat(materials, record, rng)
-    layout = Layout(Task.WRITTEN_QA, materials.config.model.num_codebooks).text([Control.DIALOGUE])
+    layout = _begin_chat(materials, record, rng).text([Control.DIALOGUE])
     for turn in record.turns:
-        pieces = materials.tokenizer.encode(_one_text(turn, rng))
+        pieces = materials.tokenizer.encode(_said(turn, rng))
         if turn.role == "assistant":
             layout.text([Control.ANSWER]).text([*pieces, Control.EOS], 1.0)
         else:
@@ -181,17 +183,28 @@ def _written_qa(materials: Materials, record: Record, rng: np.random.Generator) 
 
 def _templated_chat(materials: Materials, record: Record, rng: np.random.Generator) -> Example:
     """A chat in the words of the published model's template, without control tokens."""
-    messages = [{"role": turn.role or "user", "content": _one_text(turn, rng)} for turn in record.turns]
+    layout = _begin_chat(materials, record, rng)
+    messages = [{"role": turn.role or "user", "content": _said(turn, rng)} for turn in record.turns]
     try:
         parts = materials.chat_template.parts(messages)
     except UserError as error:
         raise BadRecord(Cause.SCHEMA, str(error)) from None
     if not parts:
         raise BadRecord(Cause.EMPTY, "none of its turns is the assistant's")
-    layout = Layout(Task.WRITTEN_QA, materials.config.model.num_codebooks)
     for text, is_answer in parts:
         layout.text(materials.tokenizer.encode_marked(text), float(is_answer))
     return layout.finish()
+
+
+def _begin_chat(materials: Materials, record: Record, rng: np.random.Generator) -> Layout:
+    """With the picture that the chat is about, if there is one."""
+    layout = Layout(Task.WRITTEN_QA, materials.config.model.num_codebooks)
+    picture = maybe_picture_of(materials, record)
+    return layout if picture is None else layout.picture(*picture_patches(materials, picture, rng))
+
+
+def _said(turn: Record, rng: np.random.Generator) -> str:
+    return _one_text(turn, rng).replace(PICTURE_MARK, "").strip()
 
 
 def _one_text(record: Record, rng: np.random.Generator) -> str:

@@ -15,9 +15,10 @@ from omni_jax.input_pipeline.readers.record import BadRecord, Cause
 from omni_jax.input_pipeline.readers.sources import HELD_OUT_EVERY, Keys, OwnSources
 from omni_jax.input_pipeline.records import DataError, Quarantine
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.types import ABSENT, Modality
+from omni_jax.input_pipeline.tokenizer import Tokenizer, read_tokenizer
+from omni_jax.types import ABSENT, Control, Modality
 
-from .source_files import COUNT, WRITERS, text_of, write_folder, write_own, write_webdataset
+from .source_files import COUNT, WRITERS, picture_file, text_of, write_folder, write_own, write_webdataset
 from .test_loader import assert_same, with_data
 
 FROM_FOLDER = ("text", "asr", "hear", "frame_asr", "caption", "see", "spoken_qa", "written_qa")
@@ -42,6 +43,23 @@ def test_one_folder_serves_many_tasks(config, folder):
     loader.close()
     assert seen == {Task.NONE, *(Task[name.upper()] for name in FROM_FOLDER)}
     assert {Modality.AUDIO, Modality.PATCH, Modality.FRAME} <= modalities
+
+
+def test_a_chat_may_be_about_a_picture(config, tmp_path):
+    (tmp_path / "dog.png").write_bytes(picture_file(0, "PNG"))
+    turns = [{"from": "human", "value": "<image>\nwhat is this"}, {"from": "gpt", "value": "a dog"}]
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"picture": "dog.png", "conversations": turns}) + "\n")
+    tokenizer = Tokenizer(read_tokenizer(config.data.tokenizer))
+    loader = make_loader(own_config(config, ("written_qa",), mine=f"folder:{tmp_path}"))
+    timeline = next(loader).timeline
+    loader.close()
+    first = timeline.segment_ids[0] == 1
+    text = timeline.text[0][first]
+    question, answer = tokenizer.encode("what is this"), tokenizer.encode("a dog")
+    said = [Control.DIALOGUE, *question, Control.ANSWER, *answer, Control.EOS]
+    assert text[text >= 0].tolist() == [Control.IMAGE, *said]
+    assert (timeline.modality[0][first] == Modality.PATCH).sum() == config.model.vision.num_patches // 4
+    assert timeline.text_weight[0][first].sum() == len(answer) + 1
 
 
 def test_codes_of_the_source_are_own_speech(config, tmp_path, codes):
