@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
@@ -56,21 +58,31 @@ def make_mesh(cfg: MeshConfig, devices: Sequence[jax.Device] | None = None) -> M
     """The mesh over `devices` (all of them by default), with compiler-propagated ("Auto") axes.
 
     Devices of several slices are joined along `data`, the only axis whose collectives cross the slow network between
-    slices. Raises ConfigError for a mesh that does not fit them.
+    slices. An axis takes whole axes of a TPU's torus where its size allows, and parts of them where not. Raises
+    ConfigError for a mesh that does not fit the devices.
     """
     devices = jax.devices() if devices is None else list(devices)
     shape = mesh_shape(cfg, len(devices))
     types = (AxisType.Auto,) * len(AXES)
     slices = len({getattr(device, "slice_index", None) for device in devices})
     if slices == 1:
-        return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+        place = partial(mesh_utils.create_device_mesh, shape, devices)
+        return Mesh(_on_torus(place), AXES, axis_types=types)
     if shape[0] % slices:
         raise ConfigError(
             f"mesh.data={shape[0]} must be a multiple of the {slices} slices: only this axis crosses them; set "
             f"--config.mesh.data={slices}"
         )
     inside, across = (shape[0] // slices, *shape[1:]), (slices, *[1] * (len(shape) - 1))
-    return Mesh(mesh_utils.create_hybrid_device_mesh(inside, across, devices), AXES, axis_types=types)
+    place = partial(mesh_utils.create_hybrid_device_mesh, inside, across, devices)
+    return Mesh(_on_torus(place), AXES, axis_types=types)
+
+
+def _on_torus(place: Callable[..., np.ndarray]) -> np.ndarray:
+    try:
+        return place()
+    except NotImplementedError:  # an axis is not a product of whole torus axes
+        return place(allow_split_physical_axes=True)
 
 
 def check_batch(cfg: Config, mesh: Mesh) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from omni_jax.planning.hlo import Instruction
+from omni_jax.planning.hlo import Computation, Instruction
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "ragged-all-to-all", "all-to-all", "collective-permute")
 
@@ -35,12 +35,12 @@ class Collective:
     axis: str
 
 
-def collective(item: Instruction, mesh: MeshShape, scattered: bool) -> Collective | None:
+def collective(computation: Computation, item: Instruction, mesh: MeshShape, scattered: bool) -> Collective | None:
     """What the instruction sends; None where it is not a collective.
 
     For a group of n: all-gather out (n-1)/n, reduce-scatter in (n-1)/n, all-reduce 2 size (n-1)/n, all-to-all
     size (n-1)/n, permute size. `scattered`: an all-reduce of which one shard is kept (a fusion of both) counts as a
-    reduce-scatter.
+    reduce-scatter. A ragged all-to-all moves no more than the smaller of its sides holds; the other has room to spare.
     """
     kind = item.opcode.removesuffix("-start")
     if kind not in KINDS:
@@ -49,6 +49,8 @@ def collective(item: Instruction, mesh: MeshShape, scattered: bool) -> Collectiv
     if item.opcode.endswith("-start") and kind in ("all-gather", "collective-permute", "reduce-scatter"):
         shapes = shapes[len(shapes) // 2 :] if kind == "all-gather" else shapes[1:2]
     size, group = sum(shape.bytes for shape in shapes), _group(item)
+    if kind == "ragged-all-to-all" and item.operands[0] in computation.instructions:
+        size = min(size, sum(shape.bytes for shape in computation.instructions[item.operands[0]].shapes))
     n = len(group)
     share = (n - 1) / n
     if kind == "all-reduce" and scattered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.parallel.mesh import check_batch, make_mesh
+from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.planning.abstract_batch import abstract_batch
 from omni_jax.planning.codec_plan import describe_codec, lower_codec_plan
 from omni_jax.planning.collectives import MeshShape
@@ -51,6 +53,16 @@ def make_plan(config: Config, target: Target) -> Plan:
     memory, speed = _memory(compiled.memory_analysis(), target), _speed(config, cost, mesh, target)
     values = _describe(config, target, mesh) | memory | speed
     return Plan(values | {"compile_seconds": seconds, "versions": versions()}, hlo)
+
+
+def argument_bytes(config: Config, target: Target) -> int:
+    """What the state and the batch of an omni stage take on a device, by their shardings. Raises UserError."""
+    mesh = make_mesh(config.mesh, topology_devices(target.topology, target.num_slices))
+    check_batch(config, mesh)
+    state, rows = abstract_state(config, mesh, omni_optimizer(config)), batch_sharding(mesh)
+    held = [(leaf, leaf.sharding) for leaf in jax.tree.leaves(state)]
+    held += [(leaf, rows) for leaf in jax.tree.leaves(abstract_batch(config))]
+    return sum(math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, sharding in held)
 
 
 def lower_plan(config: Config, mesh: Mesh) -> tuple[jax.stages.Lowered, Any]:

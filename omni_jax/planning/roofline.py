@@ -62,7 +62,7 @@ def program_cost(program: Program, mesh: MeshShape, chip: Chip, torus: tuple[int
     cost = Cost()
     for computation, item, times in program.runs():
         scattered = "all-reduce-scatter" in computation.name
-        sent = collective(item, mesh, scattered) or _fused_collective(program, item, mesh)
+        sent = collective(computation, item, mesh, scattered) or _fused_collective(program, item, mesh)
         if sent is not None:
             cost.bytes_by_kind[sent.kind] += times * sent.wire_bytes
             cost.bytes_by_axis[sent.axis] += times * sent.wire_bytes
@@ -86,7 +86,7 @@ def _fused_collective(program: Program, item: Instruction, mesh: MeshShape) -> C
     if item.opcode != "fusion":
         return None
     inner = program.computations[item.callees[0]]
-    found = [collective(part, mesh, "all-reduce-scatter" in inner.name) for part in inner.instructions.values()]
+    found = [collective(inner, part, mesh, "all-reduce-scatter" in inner.name) for part in inner.instructions.values()]
     return next((one for one in found if one is not None), None)
 
 
