@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from omni_jax.nn.cudnn import attend_fused, can_fuse
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import constant, weight
 from omni_jax.nn.product import product
@@ -76,6 +77,7 @@ def attend_segments(
     """Self-attention inside segments. Above `2 * QUERY_BLOCK` positions memory grows with T, not with T squared.
 
     Causal attention meets only the keys up to the end of each block of queries: over half of the work falls away.
+    On TPUs the whole of it is the splash kernel, on GPUs each block is cuDNN's.
     """
     if can_splash(q):
         return attend_splash(q, k, v, segment_ids, causal=causal, window=window)
@@ -85,7 +87,7 @@ def attend_segments(
     if causal and length % block == 0 and length // block in _UNROLLED:
         return _causal_blocks((q, k, v, segment_ids), window, block, remat=is_long)
     if not is_long or length % block:
-        return attend(q, k, v, segment_mask(segment_ids, segment_ids, jnp.arange(length), causal, window))
+        return _attend_masked(q, k, v, segment_mask(segment_ids, segment_ids, jnp.arange(length), causal, window))
 
     return attend_in_blocks((q, segment_ids, jnp.arange(length)), (k, v, segment_ids), block, causal, window)
 
@@ -107,7 +109,7 @@ def attend_in_blocks(
     def one_block(start: Int[Array, ""]) -> Float[Array, "B Tq H Dh"]:
         some, segments = (jax.lax.dynamic_slice_in_dim(part, start, block, axis=1) for part in (q, segment_ids))
         own = jax.lax.dynamic_slice_in_dim(positions, start, block)
-        return attend(some, k, v, segment_mask(segments, key_segments, own, causal, window))
+        return _attend_masked(some, k, v, segment_mask(segments, key_segments, own, causal, window))
 
     blocks = jax.lax.map(one_block, jnp.arange(0, q.shape[1], block))
     return jnp.moveaxis(blocks, 0, 1).reshape(q.shape)
@@ -129,7 +131,11 @@ def _causal_blocks(
 def _last_queries(q: Array, k: Array, v: Array, segment_ids: Array, *, before: int, window: int | None) -> Array:
     """Queries of the positions from `before` on, with keys of all positions."""
     positions = jnp.arange(before, k.shape[1])
-    return attend(q, k, v, segment_mask(segment_ids[:, before:], segment_ids, positions, True, window))
+    return _attend_masked(q, k, v, segment_mask(segment_ids[:, before:], segment_ids, positions, True, window))
+
+
+def _attend_masked(q: Array, k: Array, v: Array, mask: Bool[Array, "B T S"]) -> Float[Array, "B T H Dh"]:
+    return attend_fused(q, k, v, mask) if can_fuse(q, k) else attend(q, k, v, mask)
 
 
 class Heads(NamedTuple):
