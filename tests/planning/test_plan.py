@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from configs import pretrain
 from omni_jax import plan
 from omni_jax.config import MeshConfig, resolve
 from omni_jax.errors import ConfigError, UserError
+from omni_jax.models import omni
 from omni_jax.parallel.mesh import check_batch, make_mesh
+from omni_jax.planning.hlo import parse_hlo
+from omni_jax.planning.plan import Target, make_plan
 from omni_jax.planning.topology import chip_of, parse_topology, topology_devices
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +34,31 @@ SMALL = [
     "--config.data.row_positions=64",
     "--config.mesh.expert=2",
 ]
+
+
+def check_gathers(hlo, config):
+    """Weights are gathered layer by layer, for the forward and the backward pass; no stack, and none to update it."""
+    leaves = jax.tree.leaves(omni.param_axes(config.model))
+    stacks = {leaf.shape for leaf in leaves if leaf.names[0] == "layers"}
+    whole, layers = {leaf.shape for leaf in leaves} - stacks, {shape[1:] for shape in stacks}
+    gathered = set()
+    for _, item, times in parse_hlo(hlo).runs():
+        if item.opcode.startswith("all-gather") and not item.opcode.endswith("-done"):
+            name = item.attribute(r'op_name="([^"]*)"') or ""
+            gathered |= {(shape.dims, times, "jvp" in name) for shape in item.shapes}
+    assert not [one for one in gathered if one[0] in stacks]
+    assert not [one for one in gathered if one[0] in whole | layers and not one[2]]
+    experts = (config.model.transformer.num_experts, config.model.transformer.embed_dim)
+    assert [one for one in gathered if one[0][:2] == experts and one[1] == config.model.transformer.num_layers]
+
+
+def test_no_weight_is_gathered_but_for_its_layer():
+    values = pretrain.get_config("qwen3_30b_a3b")
+    values.model.vocab_size, values.data.row_positions, values.data.rows = 256, 64, 8
+    trunk = {"num_layers": 3, "embed_dim": 64, "num_heads": 4, "head_dim": 16, "rope_sections": (4, 2, 2)}
+    values.model.transformer.update(trunk | {"num_experts": 8, "experts_per_token": 2, "expert_dim": 32})
+    config = resolve(values)
+    check_gathers(make_plan(config, Target("cpu:8")).hlo, config)
 
 
 def test_a_plan_on_fake_devices(tmp_path, capsys):
@@ -102,10 +131,12 @@ needs_libtpu = pytest.mark.skipif(
 )
 def test_budgets_on_64_chips(size, peak_gb, wire_gb, flops, tmp_path):
     """Memory and FLOPs at most MaxText's at the same setting, bytes on the wire at most 0.8 of its."""
-    values = planned(tmp_path, f"--config=configs/pretrain.py:{size}", "--topology=v5p:4x4x4")
+    command = [f"--config=configs/pretrain.py:{size}", "--topology=v5p:4x4x4", f"--hlo={tmp_path}/hlo"]
+    values = planned(tmp_path, *command)
     assert values["peak_bytes"] <= peak_gb * 1e9
     assert sum(values["collective_bytes"].values()) <= wire_gb * 1e9
     assert values["program_flops"] <= flops
+    check_gathers((tmp_path / "hlo").read_text(), resolve(pretrain.get_config(size)))
 
 
 @pytest.mark.slow
