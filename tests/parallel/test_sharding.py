@@ -1,5 +1,8 @@
 """The rule table, and a sharded step against a single device."""
 
+import importlib.util
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +14,11 @@ from omni_jax.config import LossConfig, MeshConfig
 from omni_jax.errors import ConfigError
 from omni_jax.models import omni
 from omni_jax.nn import moe
+from omni_jax.parallel import sharding
 from omni_jax.parallel.context import balance
 from omni_jax.parallel.mesh import AXES, make_mesh, mesh_shape
 from omni_jax.parallel.sharding import ParamAxes, batch_sharding, param_shardings
+from omni_jax.planning.topology import topology_devices
 from omni_jax.training.losses import omni_loss
 
 PARITY = 1e-5  # of the loss, and of each gradient's norm
@@ -56,6 +61,37 @@ def test_a_size_that_does_not_divide_names_parameter_and_flag():
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=4))
     with pytest.raises(ValueError, match=r"\['w'\].*'heads' of size 6.*--config.mesh.tensor"):
         param_shardings(mesh, {"w": ParamAxes(("embed", "heads"), (8, 6))})
+
+
+def test_a_reduce_scatter_over_a_plane_and_a_line_is_the_one_over_all(monkeypatch):
+    mesh, spec = make_mesh(MeshConfig(fsdp=8)), PartitionSpec("fsdp")
+    x = jax.random.normal(jax.random.key(0), (8, 16, 3))
+
+    def scattered(x):
+        gather = partial(sharding.gather_shards, axes=("fsdp",), dimension=0)
+        one = jax.shard_map(lambda part: jax.vjp(gather, part[0, :2])[1](part[0])[0], in_specs=spec, out_specs=spec)
+        with jax.set_mesh(mesh):
+            return jax.jit(one)(x)
+
+    once = scattered(x)
+    np.testing.assert_allclose(once, x.sum(0), rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(sharding, "platform", lambda: "tpu")
+    assert len(sharding._scatter_stages(8)) == 2
+    np.testing.assert_allclose(scattered(x), once, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "line"), [(8, 2), (16, 4), (32, 4), (64, 4), (128, 8), (256, 8), (512, 8)])
+def test_the_line_is_the_longest_axis_of_a_torus(monkeypatch, size, line):
+    monkeypatch.setattr(sharding, "platform", lambda: "tpu")
+    planes, lines = sharding._scatter_stages(size)
+    assert lines[0] == list(range(line))
+    assert planes[0] == list(range(0, size, line))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu to describe a torus")
+@pytest.mark.parametrize("axes", [{"tensor": 2, "fsdp": 32}, {"expert": 8, "fsdp": 8}])
+def test_an_axis_may_take_a_part_of_a_torus_axis(axes):
+    assert make_mesh(MeshConfig(**axes), topology_devices("v5p:4x4x4")).size == 64
 
 
 def loss(cfg, params, batch):

@@ -78,6 +78,22 @@ def test_wire_bytes_by_kind_and_axis(cost):
     assert cost.bytes_by_axis == {"fsdp": fsdp, "tensor": cost.bytes_by_kind["all-reduce"]}
 
 
+@pytest.mark.parametrize(("sent", "room"), [(128, 256), (256, 128)])
+def test_a_ragged_all_to_all_moves_what_there_is_and_not_the_room_for_it(sent, room):
+    program = parse_hlo(f"""HloModule ragged
+
+ENTRY %main (rows: bf16[{sent},64], out: bf16[{room},64], at: s32[4]) -> bf16[{room},64] {{
+  %rows = bf16[{sent},64] parameter(0)
+  %out = bf16[{room},64] parameter(1)
+  %at = s32[4] parameter(2)
+  ROOT %moved = bf16[{room},64] ragged-all-to-all(%rows, %out, %at, %at, %at, %at), replica_groups={{{{0,2,4,6}}}}
+}}
+""")
+    assert (
+        program_cost(program, MESH, CHIPS["v5p"], (2, 2, 2)).bytes_by_kind["ragged-all-to-all"] == 128 * 64 * 2 * 3 / 4
+    )
+
+
 def test_an_unknown_kernel_is_named():
     program = PROGRAM.replace("%gmm.3", "%mystery.3")
     assert program_cost(parse_hlo(program), MESH, CHIPS["v5p"], (2, 2, 2)).unknown_kernels == {"mystery"}
