@@ -30,6 +30,7 @@ RESUMABLE_KEYS = (
     "data.log_mel",
     "data.workers",
     "data.prefetch",
+    *(f"model.transformer.{key}" for key in ("scan_layers", "remat", "moe_dispatch")),  # the same parameters and loss
     "mesh.",
 )
 

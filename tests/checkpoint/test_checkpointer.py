@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding
 
 from omni_jax.checkpoint import (
     Checkpointer,
@@ -25,8 +26,11 @@ from omni_jax.checkpoint import (
 )
 from omni_jax.checkpoint.directory import committed_steps, kept_steps
 from omni_jax.checkpoint.manifest import LAYOUT_VERSION
-from omni_jax.config import Config, OptimizerConfig, TrainingConfig
+from omni_jax.config import Config, MeshConfig, OptimizerConfig, TrainingConfig
+from omni_jax.model_config import ModelConfig, TransformerConfig
 from omni_jax.operations import Operations
+from omni_jax.parallel.mesh import make_mesh
+from omni_jax.parallel.sharding import ParamAxes
 from omni_jax.training.stages import run_stage
 
 PARAMS = {"layer": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.ones(3, np.float32)}}
@@ -182,6 +186,29 @@ def test_a_changed_config_goes_on_where_that_is_allowed(tmp_path, capsys):
     assert "going on with a changed config: optimizer.learning_rate: 0.001 -> 0.5" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match="another model"):
         checkpointer.restore(Config(stage="align"), like, optax.adam(1e-3).init(like))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({"fsdp": 8}, {"fsdp": 2, "tensor": 4}), ({"data": 2, "fsdp": 2, "tensor": 2}, {"fsdp": 4, "expert": 2})],
+)
+def test_a_checkpoint_moves_to_another_mesh(tmp_path, before, after):
+    """The program changes too: what was saved by scanned layers may go on unrolled."""
+    spec = ParamAxes(("layers", "embed", "mlp"), (3, 16, 8)).spec
+
+    def place(mesh):
+        whole = jnp.arange(3 * 16 * 8, dtype=jnp.float32).reshape(3, 16, 8)
+        return {"w": jax.device_put(whole, NamedSharding(make_mesh(mesh), spec))}
+
+    def config(mesh, scan):
+        return Config(mesh=mesh, model=ModelConfig(transformer=TransformerConfig(scan_layers=scan)))
+
+    meshes = MeshConfig(**before), MeshConfig(**after)
+    save(tmp_path, 1, config=config(meshes[0], True), params=place(meshes[0]))[0].close()
+    like = place(meshes[1])
+    found = Checkpointer(tmp_path).restore(config(meshes[1], False), like, optax.adam(1e-3).init(like))
+    np.testing.assert_array_equal(found.params["w"], like["w"] + 1)
+    assert found.params["w"].sharding == found.opt_state[0].mu["w"].sharding == like["w"].sharding
 
 
 def test_the_last_the_permanent_and_the_best_are_kept():
