@@ -9,8 +9,7 @@ Expected: text loss 2.1 -> 1.4, monologue 7.1 -> 1.5, semantic 6.7 -> 3.3; words
 
 from ml_collections import ConfigDict
 
-from configs.sizes import model_of, omni_config
-from configs.sizes import LAPTOP, omni_config
+from configs.sizes import LAPTOP, model_of, omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 TASKS = {
@@ -28,9 +27,8 @@ TASKS = {
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py."""
-    tiny, small = size == "tiny", size == "small"
-    has_namers = model_of(size, "align").text_posteriors
     tiny, small = size in LAPTOP, size == "small"
+    has_namers = model_of(size, "align").text_posteriors
     return omni_config(
         "align",
         size,

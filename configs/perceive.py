@@ -9,17 +9,14 @@ Expected: words 6.9 -> 0.5 nats, phones 4.6 -> 0.9, names of pictures 6.2 -> 0.5
 
 from ml_collections import ConfigDict
 
-from configs.sizes import model_of, omni_config
-from configs.sizes import LAPTOP, omni_config
+from configs.sizes import LAPTOP, model_of, omni_config
 from omni_jax.config import DataConfig, LossConfig, OptimizerConfig, TrainingConfig
 
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py; above `small` nothing is named, and phones alone teach the audio encoder."""
-    tiny, small = size == "tiny", size == "small"
-    has_namers = model_of(size, "perceive").text_posteriors
-    """`size`: tiny, voice or small."""
     tiny, small = size in LAPTOP, size == "small"
+    has_namers = model_of(size, "perceive").text_posteriors
     return omni_config(
         "perceive",
         size,
