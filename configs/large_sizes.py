@@ -74,6 +74,7 @@ LARGE_MODELS = {
         router="sigmoid",
         router_groups=(8, 4),
         router_bias_rate=1e-3,
+        expert_buffer=1.5,  # its experts lie on many chips: room for the worst case would be as many times the rows
     ),
 }
 
