@@ -70,7 +70,8 @@ def test_command_runs(command, clone, monkeypatch):
         assert shutil.which("make"), "the README asks for make"
         printed = subprocess.run(["make", "-C", str(ROOT), "-n", *command[1:]], capture_output=True, text=True)
         assert printed.returncode == 0, printed.stderr
-        assert {"quickstart": "omni_jax.quickstart", "test": "pytest"}[command[1]] in printed.stdout
+        runs = {"quickstart": "omni_jax.quickstart", "demo": "omni_jax.demo", "test": "pytest"}
+        assert runs[command[1]] in printed.stdout
         return
     assert command[:2] == [".venv/bin/python", "-m"], f"the test does not know how to run {command}"
     module, arguments = command[2], command[3:]
