@@ -21,7 +21,8 @@ from rich.console import Console
 
 from omni_jax.config import EvalConfig
 from omni_jax.errors import UserError, run_main
-from omni_jax.evals.examples import Call
+from omni_jax.evals.duplex import with_second_clip
+from omni_jax.evals.examples import FRAME_MS, Call
 from omni_jax.evals.held_out import HeldOut, load_held_out, picture_calls
 from omni_jax.evals.levels import audible, stop_ms
 from omni_jax.evals.scenes import stereo
@@ -30,16 +31,15 @@ from omni_jax.export.bundle import Bundle, load_bundle
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.report.terminal import legend, picture_blocks, state_strip
-from omni_jax.streaming.call import CallReport, stream_call, summarise
+from omni_jax.streaming.call import QUIET_CONTROLS, CallReport, stream_call, summarise
 from omni_jax.streaming.playback import find_player, play
 from omni_jax.streaming.session import FrameResult, Session
 from omni_jax.train import use_compilation_cache
-from omni_jax.types import FRAME_LISTEN_SAMPLES, FRAME_RATE_HZ, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
+from omni_jax.types import FRAME_LISTEN_SAMPLES, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 QUESTION_FRAMES = 40  # a question with the silence before it; it is followed by as much silence as the answer takes
 MAX_SECONDS = 12.0
 SPOKEN_FRAMES = 10  # the model has been speaking for 0.8 s when it is interrupted
-QUIET_CONTROLS = ("LISTEN", "END_OF_TURN", "INTERRUPT")
 
 
 class Interrupter:
@@ -150,7 +150,7 @@ def show(console: Console, talk: Talk) -> None:
 def _stopped(talk: Talk) -> str:
     if talk.event_frame is None:
         return ""
-    event_ms = 1000 * talk.event_frame / FRAME_RATE_HZ
+    event_ms = talk.event_frame * FRAME_MS
     known_ms = event_ms + talk.call.identified_ms
     silent = stop_ms(audible(talk.report.speech, SPEECH_SAMPLE_RATE_HZ), event_ms)
     if silent is None:
@@ -162,13 +162,8 @@ def write_conversation(directory: Path, talks: Sequence[Talk]) -> Path:
     """All calls one after the other, both sides as they were heard."""
     parts = []
     for talk in talks:
-        user = talk.call.user_wav
-        if talk.event_frame is not None:
-            start = talk.event_frame * FRAME_LISTEN_SAMPLES
-            length = max(len(user), start + len(talk.call.second_wav))
-            user = np.pad(user, (0, length - len(user)))
-            user[start : start + len(talk.call.second_wav)] += talk.call.second_wav
-        left = soxr.resample(user, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ)
+        call = talk.call if talk.event_frame is None else with_second_clip(talk.call, talk.event_frame * FRAME_MS)
+        left = soxr.resample(call.user_wav, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ)
         parts.append(stereo(left, talk.report.speech))
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "conversation.wav"

@@ -11,6 +11,7 @@ from omni_jax import demo
 from omni_jax.config import Config, DataConfig
 from omni_jax.evals.examples import Call
 from omni_jax.evals.held_out import load_held_out
+from omni_jax.input_pipeline.corpus import load_pictures, load_speech
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.streaming.call import summarise
 from omni_jax.streaming.session import FrameResult
@@ -70,6 +71,8 @@ def test_pictures_and_voices_are_held_out():
     held = load_held_out(materials, demo.QUESTION_FRAMES)
     *pictures, interrupted = demo.choose_calls(held, 0)
     assert len({call.label for call in pictures}) == 3 and interrupted.second_text
-    voices = {clip.voice for clips in held.cast.questions.values() for clip in clips}
-    assert {call.factors["voice"] for call in [*pictures, interrupted]} <= voices
+    trained = {clip.voice for clip in load_speech(materials.source, "train", 24_000) if clip.role == "user"}
+    assert trained and not trained & {call.factors["voice"] for call in [*pictures, interrupted]}
+    shown = {picture.cluster for picture in load_pictures(materials.source, "train")}
+    assert shown and not shown & {call.factors["picture"] for call in pictures}
     assert [call.label for call in demo.choose_calls(held, 1)] != [call.label for call in pictures]

@@ -14,6 +14,7 @@ from omni_jax.streaming.session import FrameResult, Session
 from omni_jax.streaming.vad import speech_spans
 from omni_jax.types import FRAME_LISTEN_SAMPLES, FRAME_RATE_HZ, FRAME_SPEECH_SAMPLES
 
+QUIET_CONTROLS = ("LISTEN", "END_OF_TURN", "INTERRUPT")
 _AFTER_REPLY_FRAMES = 8  # the acoustic delay, the codec's tail and some air
 _NO_REPLY_FRAMES = 50  # 4 s without a reply after the recording
 
@@ -41,7 +42,7 @@ def stream_call(
         piece = slice(index * FRAME_LISTEN_SAMPLES, (index + 1) * FRAME_LISTEN_SAMPLES)
         result = session.push(padded[piece] if in_recording else silence)
         yield result
-        speaking = result.control not in ("LISTEN", "END_OF_TURN", "INTERRUPT")
+        speaking = result.control not in QUIET_CONTROLS
         replied = replied or (speaking and index >= question_end)
         quiet_frames = 0 if speaking or in_recording else quiet_frames + 1
         if quiet_frames >= (_AFTER_REPLY_FRAMES if replied else _NO_REPLY_FRAMES):
