@@ -8,7 +8,6 @@ room it may use more and keep what it computes twice here.
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -17,7 +16,7 @@ import jax
 from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.parallel.mesh import check_batch, make_mesh
-from omni_jax.planning.plan import Target, lower_plan
+from omni_jax.planning.plan import Target, lower_plan, shard_bytes
 from omni_jax.planning.topology import chip_of, topology_devices, versions
 
 _LITTLE_ROOM = {"xla_tpu_max_hbm_size_mib": 1024}
@@ -31,7 +30,10 @@ def memory_need(config: Config, target: Target) -> dict[str, Any]:
     mesh = make_mesh(config.mesh, topology_devices(target.topology, target.num_slices))
     check_batch(config, mesh)
     lowered, state = lower_plan(config, mesh)
-    held, temporary = sum(_bytes_a_device(leaf) for leaf in jax.tree.leaves(state)), _temporaries(lowered, target)
+    held, temporary = (
+        sum(shard_bytes(leaf, leaf.sharding) for leaf in jax.tree.leaves(state)),
+        _temporaries(lowered, target),
+    )
     capacity = int(chip_of(target.topology).hbm_bytes)
     return {
         "stage": config.stage,
@@ -44,10 +46,6 @@ def memory_need(config: Config, target: Target) -> dict[str, Any]:
         "fits": held + temporary <= capacity,
         "versions": versions(),
     }
-
-
-def _bytes_a_device(leaf: jax.ShapeDtypeStruct) -> int:
-    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 def _temporaries(lowered: jax.stages.Lowered, target: Target) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from omni_jax.config import Config
 from omni_jax.errors import UserError
@@ -62,7 +62,12 @@ def argument_bytes(config: Config, target: Target) -> int:
     state, rows = abstract_state(config, mesh, omni_optimizer(config)), batch_sharding(mesh)
     held = [(leaf, leaf.sharding) for leaf in jax.tree.leaves(state)]
     held += [(leaf, rows) for leaf in jax.tree.leaves(abstract_batch(config))]
-    return sum(math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf, sharding in held)
+    return sum(shard_bytes(leaf, sharding) for leaf, sharding in held)
+
+
+def shard_bytes(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> int:
+    """What an array takes on one device."""
+    return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 def lower_plan(config: Config, mesh: Mesh) -> tuple[jax.stages.Lowered, Any]:
