@@ -144,17 +144,17 @@ class MoEStats(NamedTuple):
     dropped_share: Float[Array, ""]  # of all choices, mean over layers: see nn.experts.mix_experts
 
 
-class TextProjection(NamedTuple):
-    """From hidden states to text logits."""
+class Projection(NamedTuple):
+    """From hidden states to logits, which a loss computes in chunks."""
 
-    matrix: Float[Array, "D V"]
+    matrix: Float[Array, "*Q D V"]  # of text, or stacked of Q codebooks
     bias: Float[Array, " V"] | None = None
 
 
 class ModelOutput(NamedTuple):
     hidden: Float[Array, "B T D"]  # after the final norm; text logits are computed from it in chunks
-    semantic_logits: Float[Array, "B T K"] | None  # codebook 0 at every position; None without speech
-    codes_logits: Float[Array, "B Ns Q K"] | None  # all codebooks at `speech_index`
+    semantic_hidden: Float[Array, "B T W"] | None  # codebook 0 at every position; None without speech
+    codes_hidden: Float[Array, "B Ns Q1 W"] | None  # codebooks 1 to Q - 1 at `speech_index`
     vad_logits: Float[Array, "B T"] | None  # None in a model of text alone
     turn_logits: Float[Array, "B T R"] | None  # R = len(TurnState)
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes

@@ -15,6 +15,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         "--xla_backend_optimization_level=0",
         "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "",  # unknown to 0.12
         "--xla_force_host_platform_device_count=8",
+        # That scheduler may order independent collectives otherwise on one device than on another: they wait for ever.
+        "--xla_cpu_enable_concurrency_optimized_scheduler=false",
         os.environ.get("XLA_FLAGS", ""),  # last: what is given by hand wins
     ]
 )

@@ -15,7 +15,7 @@ from omni_jax.nn.embed import lookup
 from omni_jax.nn.mlp import Linear, SwiGLU
 from omni_jax.nn.norm import RMSNorm
 from omni_jax.nn.param import run_layers, stack_layers, weight
-from omni_jax.types import TurnState
+from omni_jax.types import Projection, TurnState
 
 
 class DepthBlock(nnx.Module):
@@ -71,19 +71,23 @@ class DepthTransformer(nnx.Module):
         hidden: Float[Array, "B Ns D"],
         text_target: Int[Array, "B Ns"],
         codes_target: Int[Array, "B Ns Q"],
-    ) -> Float[Array, "B Ns Q K"]:
-        """Teacher-forced logits of all codebooks, float32."""
+    ) -> Float[Array, "B Ns Q W"]:
+        """Teacher-forced: what `heads` make the logits of all codebooks from."""
         conditions = jnp.einsum("bnd,qdw->bnqw", hidden, self.condition[...].astype(hidden.dtype))
         text = lookup(self.text[...], text_target)[:, :, None]
         previous = [lookup(self.codes[q], codes_target[:, :, q])[:, :, None] for q in range(self.num_codebooks - 1)]
         inputs = conditions + jnp.concatenate([text, *previous], axis=2).astype(hidden.dtype)
-        return self._decode(inputs, self.out[...])
+        return self._decode(inputs)
 
-    def semantic_logits(self, hidden: Float[Array, "B T D"], text_target: Int[Array, "B T"]) -> Float[Array, "B T K"]:
+    def heads(self) -> Projection:
+        """From the hidden states of step q to the logits of codebook q."""
+        return Projection(self.out[...])
+
+    def semantic(self, hidden: Float[Array, "B T D"], text_target: Int[Array, "B T"]) -> Float[Array, "B T W"]:
         """Codebook 0 at every position: the same computation as step 0 above, which sees no other step."""
         condition = hidden @ self.condition[0].astype(hidden.dtype)
         inputs = condition + lookup(self.text[...], text_target).astype(hidden.dtype)
-        return self._decode(inputs[:, :, None], self.out[:1])[:, :, 0]
+        return self._decode(inputs[:, :, None])[:, :, 0]
 
     def generate(
         self,
@@ -114,12 +118,11 @@ class DepthTransformer(nnx.Module):
         _, codes = jax.lax.scan(body, first, (steps, conditions, self.out[...], keys))
         return codes.T
 
-    def _decode(self, inputs: Float[Array, "B N Q W"], out: Float[Array, "Q W K"]) -> Float[Array, "B N Q K"]:
+    def _decode(self, inputs: Float[Array, "B N Q W"]) -> Float[Array, "B N Q W"]:
         batch, length, steps, width = inputs.shape
         x = inputs.reshape(batch * length, steps, width)
         x, _ = run_layers(self.layers, lambda layer, x, _: (layer(x), None), x, scan=self.scan_layers)
-        x = self.norm(x).reshape(inputs.shape)
-        return jnp.einsum("bnqw,qwk->bnqk", x, out.astype(x.dtype), preferred_element_type=jnp.float32)
+        return self.norm(x).reshape(inputs.shape)
 
 
 class TurnHead(nnx.Module):

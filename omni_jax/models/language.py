@@ -16,7 +16,7 @@ from omni_jax.nn.cache import KVCache
 from omni_jax.nn.embed import lookup
 from omni_jax.nn.low_rank_params import add_low_rank
 from omni_jax.nn.param import constant, weight
-from omni_jax.types import TextProjection
+from omni_jax.types import Projection
 
 _EMBEDDING_STD = 0.1
 
@@ -37,10 +37,10 @@ class TextHead:
         logits = (hidden @ head.astype(hidden.dtype)).astype(jnp.float32)
         return logits if bias is None else logits + jnp.broadcast_to(bias, logits.shape)
 
-    def text_projection(self) -> TextProjection:
+    def text_projection(self) -> Projection:
         head = self.text_embedding[...].T if self.cfg.tie_text_head else self.text_head[...]
         has_bias = self.cfg.transformer.variant.text_head_bias
-        return TextProjection(head, self.text_head_bias[...] if has_bias else None)
+        return Projection(head, self.text_head_bias[...] if has_bias else None)
 
 
 class LanguageModel(TextHead, nnx.Module):

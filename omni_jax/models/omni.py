@@ -24,7 +24,7 @@ from omni_jax.nn.low_rank_params import add_low_rank
 from omni_jax.nn.param import weight
 from omni_jax.parallel.sharding import constrain
 from omni_jax.sound_frames import with_log_mel
-from omni_jax.types import Batch, Media, Modality, ModelOutput, TextProjection, Timeline
+from omni_jax.types import Batch, Media, Modality, ModelOutput, Projection, Timeline
 
 _EMBEDDING_STD = 0.1
 
@@ -144,8 +144,8 @@ class Omni(TextHead, nnx.Module):
 
     def decode_speech(
         self, batch: Batch, hidden: Float[Array, "B T D"]
-    ) -> tuple[Float[Array, "B T K"] | None, Float[Array, "B Ns Q K"] | None]:
-        """Teacher-forced logits: codebook 0 everywhere, all codebooks at `speech_index`."""
+    ) -> tuple[Float[Array, "B T W"] | None, Float[Array, "B Ns Q1 W"] | None]:
+        """Teacher-forced: codebook 0 everywhere, the others at `speech_index`."""
         if batch.speech_index.shape[1] == 0:
             return None, None
         index = jnp.maximum(batch.speech_index, 0)[:, :, None]
@@ -155,7 +155,7 @@ class Omni(TextHead, nnx.Module):
             jnp.take_along_axis(timeline.text_target, index[:, :, 0], axis=1),
             jnp.take_along_axis(timeline.codes_target, index, axis=1),
         )
-        return self.speech_decoder.semantic_logits(hidden, timeline.text_target), codes
+        return self.speech_decoder.semantic(hidden, timeline.text_target), codes[:, :, 1:]
 
 
 def init_params(cfg: ModelConfig, key: PRNGKeyArray | Shaped[Array, "..."]) -> Params:
@@ -183,6 +183,11 @@ def text_logits(cfg: ModelConfig, params: Params, hidden: Float[Array, "... D"])
     return bind(cfg, params).text_logits(hidden)
 
 
-def text_projection(cfg: ModelConfig, params: Params) -> TextProjection:
+def text_projection(cfg: ModelConfig, params: Params) -> Projection:
     """What text logits are computed with, apart from `apply` so that a loss never holds all logits."""
     return bind(cfg, params).text_projection()
+
+
+def code_heads(cfg: ModelConfig, params: Params) -> Projection | None:
+    """What the logits of all codebooks are computed with; None in a model of text alone."""
+    return None if cfg.text_only else bind(cfg, params).speech_decoder.heads()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from omni_jax.parallel.sharding import constrain
 from omni_jax.types import ABSENT
 
 
@@ -36,9 +37,10 @@ class Placement(NamedTuple):
 def init_cache(
     num_layers: int, batch: int, prefix_slots: int, ring_slots: int, heads_and_dim: tuple[int, int], dtype: DTypeLike
 ) -> KVCache:
-    """An empty cache."""
+    """An empty cache; on a mesh its rows lie where the batch's lie, its heads where the projections put them."""
     slots = prefix_slots + ring_slots
     empty = jnp.zeros((num_layers, batch, slots, *heads_and_dim), dtype)
+    empty = constrain(empty, "layers", "batch", "small", "kv_heads", "head_dim")
     zero = jnp.zeros((batch,), jnp.int32)
     order = jnp.full((batch, slots), ABSENT, jnp.int32)
     return KVCache(empty, empty, order, zero, zero, jnp.asarray(prefix_slots, jnp.int32))

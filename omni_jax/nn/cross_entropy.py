@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from omni_jax.parallel.sharding import axis_size, gather_shards, on_shards, sum_shards
-from omni_jax.types import TextProjection
+from omni_jax.types import Projection
 
 CHUNK_LOGITS = 2**27  # alive at once on a device: 512 MB in float32
 
 
 def head_nll(
     hidden: Float[Array, "B T D"],
-    head: TextProjection,
+    head: Projection,
     target: Int[Array, "B T"],
     chunk_logits: int = CHUNK_LOGITS,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
@@ -29,18 +29,54 @@ def head_nll(
     """
 
     def shard(hidden: Array, matrix: Array, bias: Array, target: Array) -> tuple[Array, Array]:
-        whole = gather_shards(matrix, ("fsdp", "expert"), 0)
-        columns = whole.shape[1]
-        first = 0 if axis_size("tensor") == 1 else jax.lax.axis_index("tensor") * columns
-        local = jnp.maximum(target, 0).reshape(-1) - first
-        chunk = _chunk(local.size, columns, chunk_logits)
-        nll, log_z = _nll(hidden.reshape(-1, hidden.shape[-1]), whole, bias, local, chunk)
-        return nll.reshape(target.shape), log_z.reshape(target.shape)
+        return _local_nll(hidden, gather_shards(matrix, ("fsdp", "expert"), 0), bias, target, chunk_logits)
 
     rows, positions = ("batch", "length", "embed_out"), ("batch", "length")
     run = on_shards(shard, [rows, ("embed", "vocab"), ("vocab",), positions], [positions, positions])
     bias = jnp.zeros(head.matrix.shape[1], jnp.float32) if head.bias is None else head.bias
     return run(hidden, head.matrix.astype(hidden.dtype), bias, target)
+
+
+def heads_nll(
+    hidden: Float[Array, "B N Q W"],
+    heads: Float[Array, "Q W K"],
+    target: Int[Array, "B N Q"],
+    chunk_logits: int = CHUNK_LOGITS,
+) -> Float[Array, "B N Q"]:
+    """-log p(target) of every codebook by its own head, float32: `head_nll` of one codebook after the other.
+
+    All heads are gathered at once, and `chunk_logits` are those of all codebooks together.
+    """
+    if not len(heads):
+        return jnp.zeros(target.shape, jnp.float32)
+
+    def shard(hidden: Array, heads: Array, target: Array) -> tuple[Array]:
+        whole = gather_shards(heads, ("fsdp", "expert"), 1)
+        bias = jnp.zeros(whole.shape[2], jnp.float32)
+
+        def codebook(_: None, part: tuple[Array, ...]) -> tuple[None, Array]:
+            hidden, head, target = part
+            return None, _local_nll(hidden, head, bias, target, chunk_logits // len(heads))[0]
+
+        parts = jnp.moveaxis(hidden, 2, 0), whole, jnp.moveaxis(target, 2, 0)
+        return (jnp.moveaxis(jax.lax.scan(codebook, None, parts)[1], 0, 2),)
+
+    # Not split over `context`: the chosen positions of a row are few, and any of its devices may hold them.
+    chosen = ("batch", "small", "small")
+    run = on_shards(shard, [(*chosen, "embed_out"), ("codebook", "embed", "vocab"), chosen], [chosen])
+    return run(hidden, heads.astype(hidden.dtype), target)[0]
+
+
+def _local_nll(
+    hidden: Array, head: Array, bias: Array, target: Array, chunk_logits: int
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """On one device, whose `head` has its own share of the vocabulary."""
+    columns = head.shape[1]
+    first = 0 if axis_size("tensor") == 1 else jax.lax.axis_index("tensor") * columns
+    local = jnp.maximum(target, 0).reshape(-1) - first
+    chunk = _chunk(local.size, columns, chunk_logits)
+    nll, log_z = _nll(hidden.reshape(-1, hidden.shape[-1]), head, bias, local, chunk)
+    return nll.reshape(target.shape), log_z.reshape(target.shape)
 
 
 def _chunk(positions: int, columns: int, chunk_logits: int) -> int:

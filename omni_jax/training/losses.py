@@ -7,9 +7,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from omni_jax.config import LossConfig
-from omni_jax.nn.cross_entropy import head_nll
+from omni_jax.nn.cross_entropy import head_nll, heads_nll
 from omni_jax.training.ctc import ctc_term
-from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, TextProjection, TurnState
+from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, Projection, TurnState
 
 _BETWEEN_WORDS_WEIGHT = 0.1
 # Speech that is not a turn must stop the assistant or leave it alone; a dialogue has only a few frames of it.
@@ -18,16 +18,22 @@ _BARGE_IN_WEIGHT = 5.0
 
 
 def omni_loss(
-    cfg: LossConfig, output: ModelOutput, batch: Batch, head: TextProjection, ctc_subframes: int
+    cfg: LossConfig,
+    output: ModelOutput,
+    batch: Batch,
+    head: Projection,
+    code_heads: Projection | None,
+    ctc_subframes: int,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum, and every term alone. A term without targets in this batch is 0, with zero gradient.
 
     Args:
         head: from hidden states to text logits, which are never held whole.
+        code_heads: the same of all codebooks.
     """
     terms = text_terms(output, batch, head)
-    if output.semantic_logits is not None:
-        terms |= speech_terms(output, batch)
+    if output.semantic_hidden is not None:
+        terms |= speech_terms(output, batch, code_heads)
     if output.turn_logits is not None:
         terms["turn"], terms["vad"] = turn_terms(output, batch)
     if output.ctc_logits is not None and cfg.ctc > 0:
@@ -64,7 +70,7 @@ def weighted_mean(values: Float[Array, "..."], weights: Float[Array, "..."]) -> 
     return jnp.sum(jnp.where(weights > 0, weights * values, 0.0)) / jnp.where(total > 0, total, 1.0)
 
 
-def text_terms(output: ModelOutput, batch: Batch, head: TextProjection) -> dict[str, Float[Array, ""]]:
+def text_terms(output: ModelOutput, batch: Batch, head: Projection) -> dict[str, Float[Array, ""]]:
     """Next-token cross-entropy, on the frame grid (the inner monologue) and everywhere else, and its z-loss."""
     timeline = batch.timeline
     nll, log_z = head_nll(output.hidden, head, timeline.text_target)
@@ -76,16 +82,18 @@ def text_terms(output: ModelOutput, batch: Batch, head: TextProjection) -> dict[
     }
 
 
-def speech_terms(output: ModelOutput, batch: Batch) -> dict[str, Float[Array, ""]]:
+def speech_terms(output: ModelOutput, batch: Batch, heads: Projection) -> dict[str, Float[Array, ""]]:
     """Codebook 0 at every speech frame; codebooks 1 to Q - 1 at the positions of `speech_index`."""
     target, weight = batch.timeline.codes_target, batch.timeline.codes_weight
     index = jnp.maximum(batch.speech_index, 0)[..., None]
     chosen_target = jnp.take_along_axis(target, index, axis=1)[..., 1:]
     chosen_weight = jnp.take_along_axis(weight, index, axis=1)[..., 1:]
     chosen_weight = jnp.where(batch.speech_index[..., None] == ABSENT, 0.0, chosen_weight)
+    semantic, _ = head_nll(output.semantic_hidden, Projection(heads.matrix[0]), target[..., 0])
+    acoustic = heads_nll(output.codes_hidden, heads.matrix[1:], chosen_target)
     return {
-        "semantic": weighted_mean(_nll(output.semantic_logits, target[..., 0]), weight[..., 0]),
-        "acoustic": weighted_mean(_nll(output.codes_logits[:, :, 1:], chosen_target), chosen_weight),
+        "semantic": weighted_mean(semantic, weight[..., 0]),
+        "acoustic": weighted_mean(acoustic, chosen_weight),
     }
 
 

@@ -78,7 +78,8 @@ def batch_loss(config: Config, params: Any, batch: Batch) -> tuple[jax.Array, Me
     batch = balance(batch)
     output = omni.apply(config.model, params, batch)
     head = omni.text_projection(config.model, params)
-    loss, terms = omni_loss(config.loss, output, batch, head, config.model.audio.ctc_subframes)
+    code_heads = omni.code_heads(config.model, params)
+    loss, terms = omni_loss(config.loss, output, batch, head, code_heads, config.model.audio.ctc_subframes)
     return loss, terms, output.moe
 
 

@@ -32,9 +32,9 @@ def test_packed_equals_unpacked(params, apply):
     length = first.timeline.text.shape[1]
     for part, example in ((slice(0, length), first), (slice(length, None), second)):
         alone = apply(MODEL, params, example)
-        for name in ("hidden", "semantic_logits", "vad_logits", "turn_logits"):
+        for name in ("hidden", "semantic_hidden", "vad_logits", "turn_logits"):
             np.testing.assert_allclose(getattr(packed, name)[:, part], getattr(alone, name), atol=PARITY, err_msg=name)
-    np.testing.assert_allclose(packed.codes_logits[:, 6:], alone.codes_logits, atol=PARITY)
+    np.testing.assert_allclose(packed.codes_hidden[:, 6:], alone.codes_hidden, atol=PARITY)
     np.testing.assert_allclose(packed.ctc_logits[:, 6 * 4 :], alone.ctc_logits, atol=PARITY)
 
 
@@ -50,10 +50,12 @@ def test_the_second_picture_is_used(params, apply):
     assert float(jnp.max(difference[:, length + 2])) > 1e-3
 
 
-def test_semantic_logits_are_depth_step_zero(params, apply):
+def test_the_semantic_step_is_depth_step_zero(params):
     batch = dialogue(frames=6)
-    output = apply(MODEL, params, batch)
-    np.testing.assert_allclose(output.semantic_logits[:, 6:], output.codes_logits[:, :, 0], atol=PARITY)
+    hidden = jax.random.normal(jax.random.key(0), (1, 6, MODEL.transformer.embed_dim))
+    text, codes = batch.timeline.text_target[:, 6:], batch.timeline.codes_target[:, 6:]
+    decoder = omni.bind(MODEL, params).speech_decoder
+    np.testing.assert_allclose(decoder.semantic(hidden, text), decoder(hidden, text, codes)[:, :, 0], atol=PARITY)
 
 
 def test_depth_steps_see_earlier_codebooks_only(params, apply):
@@ -61,9 +63,9 @@ def test_depth_steps_see_earlier_codebooks_only(params, apply):
     targets = batch.timeline.codes_target.copy()
     targets[..., 1] = (targets[..., 1] + 1) % MODEL.codebook_size
     changed = batch._replace(timeline=batch.timeline._replace(codes_target=targets))
-    difference = jnp.abs(apply(MODEL, params, changed).codes_logits - apply(MODEL, params, batch).codes_logits)
-    assert float(jnp.max(difference[:, :, :2])) == 0.0
-    assert float(jnp.max(difference[:, :, 2])) > 1e-3
+    difference = jnp.abs(apply(MODEL, params, changed).codes_hidden - apply(MODEL, params, batch).codes_hidden)
+    assert float(jnp.max(difference[:, :, :1])) == 0.0  # codebook 1; codebook 2 reads the code that was changed
+    assert float(jnp.max(difference[:, :, 1])) > 1e-3
 
 
 def test_nothing_sees_the_future(params, apply):
@@ -109,7 +111,7 @@ def test_text_alone_computes_no_encoder(params):
     output = jax.eval_shape(
         lambda: omni.apply(MODEL, params, batch._replace(timeline=timeline, media=media, speech_index=absent[:, :0]))
     )
-    assert output.semantic_logits is None and output.codes_logits is None and output.ctc_logits is None
+    assert output.semantic_hidden is None and output.codes_hidden is None and output.ctc_logits is None
 
 
 def test_tied_head_shares_the_embedding():

@@ -66,8 +66,11 @@ def test_greedy_codes_are_the_teacher_forced_choice_given_themselves(params, app
     texts = batch.timeline.text_target.copy()
     targets[:, PREFIX:], texts[:, PREFIX:] = streamed.codes, streamed.text
     batch = batch._replace(timeline=batch.timeline._replace(codes_target=targets, text_target=texts))
-    logits = apply(MODEL, params, batch).codes_logits
-    np.testing.assert_array_equal(jnp.argmax(logits, axis=-1), streamed.codes)
+    output, heads = apply(MODEL, params, batch), omni.code_heads(MODEL, params).matrix
+    semantic = output.semantic_hidden[:, PREFIX:] @ heads[0]
+    acoustic = jnp.einsum("bnqw,qwk->bnqk", output.codes_hidden, heads[1:])
+    np.testing.assert_array_equal(jnp.argmax(semantic, axis=-1), streamed.codes[..., 0])
+    np.testing.assert_array_equal(jnp.argmax(acoustic, axis=-1), streamed.codes[..., 1:])
 
 
 def test_prefill_says_the_first_frame(params, apply):

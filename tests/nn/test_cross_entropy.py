@@ -1,14 +1,17 @@
 """Cross-entropy in chunks against the plain one, on one device and on a mesh that splits rows and vocabulary."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from omni_jax.config import MeshConfig
-from omni_jax.nn.cross_entropy import head_nll
+from omni_jax.nn.cross_entropy import head_nll, heads_nll
 from omni_jax.parallel.mesh import make_mesh
-from omni_jax.types import TextProjection
+from omni_jax.types import Projection
 
 ROWS, LENGTH, DIM, VOCAB = 8, 6, 16, 32
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -18,7 +21,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 def inputs():
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(ROWS, LENGTH, DIM)).astype(np.float32)
-    head = TextProjection(*(rng.normal(size=shape).astype(np.float32) for shape in ((DIM, VOCAB), (VOCAB,))))
+    head = Projection(*(rng.normal(size=shape).astype(np.float32) for shape in ((DIM, VOCAB), (VOCAB,))))
     target = rng.integers(-1, VOCAB, (ROWS, LENGTH)).astype(np.int32)
     weight = rng.uniform(size=(ROWS, LENGTH)).astype(np.float32) * (target >= 0)
     return hidden, head, target, weight
@@ -66,3 +69,62 @@ def test_one_chunk_keeps_its_logits(inputs):
         return str(run(*inputs)).count("dot_general[")
 
     assert (products(4 * VOCAB), products(10**6)) == (4, 3)
+
+
+CODEBOOKS = 3
+
+
+@pytest.fixture(scope="module")
+def codes():
+    rng = np.random.default_rng(1)
+    hidden = rng.normal(size=(ROWS, LENGTH, CODEBOOKS, DIM)).astype(np.float32)
+    heads = rng.normal(size=(CODEBOOKS, DIM, VOCAB)).astype(np.float32)
+    target = rng.integers(-1, VOCAB, (ROWS, LENGTH, CODEBOOKS)).astype(np.int32)
+    weight = rng.uniform(size=target.shape).astype(np.float32) * (target >= 0)
+    return hidden, heads, target, weight
+
+
+def plain_heads(hidden, heads, target):
+    logits = jax.nn.log_softmax(jnp.einsum("bnqw,qwk->bnqk", hidden, heads))
+    return -jnp.take_along_axis(logits, jnp.maximum(target, 0)[..., None], axis=-1)[..., 0]
+
+
+def codes_value_and_gradients(function, codes):
+    hidden, heads, target, weight = codes
+    loss = lambda hidden, heads: jnp.sum(weight * function(hidden, heads, target))  # noqa: E731
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(hidden, heads)
+
+
+@pytest.mark.parametrize("chunk_logits", [1, 7 * CODEBOOKS * VOCAB, 10**6])
+def test_codebooks_equal_the_plain_ones(codes, chunk_logits):
+    ours = codes_value_and_gradients(lambda *arrays: heads_nll(*arrays, chunk_logits), codes)
+    plain = codes_value_and_gradients(plain_heads, codes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), ours, plain)
+
+
+@pytest.mark.parametrize("mesh", [MeshConfig(tensor=4), MeshConfig(data=2, expert=2, context=2, fsdp=1)])
+def test_codebooks_equal_the_plain_ones_on_a_mesh(codes, mesh):
+    with jax.set_mesh(make_mesh(mesh)):
+        ours = codes_value_and_gradients(lambda *arrays: heads_nll(*arrays, 9 * VOCAB), codes)
+    plain = codes_value_and_gradients(plain_heads, codes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), ours, plain)
+
+
+def test_never_holds_the_logits_of_all_codebooks(codes):
+    run = lambda *x: codes_value_and_gradients(lambda *a: heads_nll(*a, 12 * VOCAB), x)  # noqa: E731
+    sizes = {math.prod(aval.shape) for aval in all_avals(jax.make_jaxpr(run)(*codes).jaxpr)}
+    assert 4 * VOCAB in sizes  # four positions of one codebook
+    assert max(sizes) < ROWS * LENGTH * CODEBOOKS * VOCAB
+
+
+def test_one_codebook_alone_has_no_others_to_learn(codes):
+    hidden, heads, target, _ = codes
+    assert heads_nll(hidden[:, :, :0], heads[:0], target[:, :, :0]).shape == (ROWS, LENGTH, 0)
+
+
+def all_avals(jaxpr):
+    """Of every value in it, programs inside programs included."""
+    for equation in jaxpr.eqns:
+        yield from (value.aval for value in equation.outvars)
+        for inner in jaxprs_in_params(equation.params):
+            yield from all_avals(inner)

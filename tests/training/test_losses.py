@@ -19,7 +19,7 @@ from omni_jax.training.losses import (
     weighted_mean,
     word_term,
 )
-from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats, TextProjection, TurnState
+from omni_jax.types import ABSENT, Control, Modality, ModelOutput, MoEStats, Projection, TurnState
 from tests.training.batches import random_batch, small_config
 
 CONFIG = small_config()
@@ -45,8 +45,8 @@ def output(batch):
     slots = batch.media.mel_segment_ids.shape[1]
     return ModelOutput(
         hidden=draw(rows, length, 5),
-        semantic_logits=draw(rows, length, MODEL.codebook_size),
-        codes_logits=draw(rows, batch.speech_index.shape[1], MODEL.num_codebooks, MODEL.codebook_size),
+        semantic_hidden=draw(rows, length, 3),
+        codes_hidden=draw(rows, batch.speech_index.shape[1], MODEL.num_codebooks - 1, 3),
         vad_logits=draw(rows, length),
         turn_logits=draw(rows, length, 6),
         ctc_logits=draw(rows, slots * MODEL.audio.ctc_subframes, MODEL.audio.ctc_vocab),
@@ -62,6 +62,12 @@ def head():
     return np.random.default_rng(2).normal(size=(5, MODEL.vocab_size)).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def code_heads():
+    shape = (MODEL.num_codebooks, 3, MODEL.codebook_size)
+    return Projection(np.random.default_rng(3).normal(size=shape).astype(np.float32))
+
+
 def test_weighted_mean_without_weight_is_zero_with_zero_gradient():
     value, gradient = jax.value_and_grad(lambda x: weighted_mean(x / 0.0, jnp.zeros(3)))(jnp.ones(3))
     assert value == 0.0
@@ -71,7 +77,7 @@ def test_weighted_mean_without_weight_is_zero_with_zero_gradient():
 
 def test_monologue_is_the_text_on_the_frame_grid(output, batch, head):
     timeline = batch.timeline
-    terms = text_terms(output, batch, TextProjection(head))
+    terms = text_terms(output, batch, Projection(head))
     nll = -np.take_along_axis(log_softmax(output.hidden @ head), timeline.text_target[..., None], -1)[..., 0]
     on_grid = timeline.modality == Modality.FRAME
     weight = timeline.text_weight
@@ -79,20 +85,21 @@ def test_monologue_is_the_text_on_the_frame_grid(output, batch, head):
     np.testing.assert_allclose(terms["text"], (nll * weight)[~on_grid].sum() / weight[~on_grid].sum(), **CLOSE)
 
 
-def test_speech_terms_are_codebook_0_everywhere_and_the_others_where_chosen(output, batch):
+def test_speech_terms_are_codebook_0_everywhere_and_the_others_where_chosen(output, batch, code_heads):
     timeline, total, count = batch.timeline, 0.0, 0.0
+    logits = np.einsum("bnqw,qwk->bnqk", output.codes_hidden, code_heads.matrix[1:])
     for row, n in itertools.product(range(len(batch.speech_index)), range(batch.speech_index.shape[1])):
         position = batch.speech_index[row, n]
         if position == ABSENT:
             continue
         for q in range(1, MODEL.num_codebooks):
             weight = timeline.codes_weight[row, position, q]
-            total -= weight * log_softmax(output.codes_logits[row, n, q])[timeline.codes_target[row, position, q]]
+            total -= weight * log_softmax(logits[row, n, q - 1])[timeline.codes_target[row, position, q]]
             count += weight
-    terms = speech_terms(output, batch)
+    terms = speech_terms(output, batch, code_heads)
     np.testing.assert_allclose(terms["acoustic"], total / count, **CLOSE)
     semantic = np.take_along_axis(
-        log_softmax(output.semantic_logits), np.maximum(timeline.codes_target[..., :1], 0), -1
+        log_softmax(output.semantic_hidden @ code_heads.matrix[0]), np.maximum(timeline.codes_target[..., :1], 0), -1
     )
     weight = timeline.codes_weight[..., 0]
     np.testing.assert_allclose(terms["semantic"], -(semantic[..., 0] * weight).sum() / weight.sum(), **CLOSE)
@@ -149,11 +156,11 @@ def test_a_transcript_that_does_not_fit_is_left_out(batch):
     assert not np.any(gradient)
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head):
+def test_the_loss_is_the_weighted_sum_of_its_terms(output, batch, head, code_heads):
     cfg = LossConfig(
         text=2.0, monologue=3.0, semantic=5.0, acoustic=7.0, turn=11.0, ctc=13.0, phone=17.0, word=23.0, tag=19.0
     )
-    loss, terms = omni_loss(cfg, output, batch, TextProjection(head), MODEL.audio.ctc_subframes)
+    loss, terms = omni_loss(cfg, output, batch, Projection(head), code_heads, MODEL.audio.ctc_subframes)
     weights = {
         "text": 2,
         "text_z": 0,
