@@ -47,7 +47,7 @@ def make_optimizer(
         if first >= max(steps, 1):
             raise ConfigError(f"training.trainable has @{first}, training.steps={steps}: want an earlier step")
         decayed = jax.tree.map(lambda decay, here, first=first: decay and here == first, decay_mask, first_steps)
-        rule = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), _rule(cfg, steps - first, decayed, matrices))
+        rule = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), update_rule(cfg, steps - first, decayed, matrices))
         rules[_label(first)] = rule if first == 0 else _from_step(first, rule)
     return optax.partition(rules | {_label(FROZEN): optax.set_to_zero()}, jax.tree.map(_label, first_steps))
 
@@ -60,7 +60,8 @@ def _label(first: int) -> str:
     return {FROZEN: "frozen", 0: "trainable"}.get(first, f"from_{first}")
 
 
-def _rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> optax.GradientTransformation:
+def update_rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -> optax.GradientTransformation:
+    """`cfg.name` without clipping; the trees are `make_optimizer`'s, or functions from parameters to such trees."""
     rate = learning_rate_schedule(cfg, steps)
     if cfg.name == "adafactor":
         return optax.adafactor(

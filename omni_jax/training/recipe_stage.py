@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Float
 
 from omni_jax.config import Config, OptimizerConfig
+from omni_jax.errors import ConfigError
 from omni_jax.models import codec
 from omni_jax.models.codec import published_discriminators as discriminators
 from omni_jax.recipe_config import RecipeConfig
@@ -41,6 +42,8 @@ def recipe_method(config: Config) -> Method:
 def make_optimizers(config: Config) -> RecipeOptimizers:
     """AdamW for both sides, with a learning rate and a clipping norm each."""
     recipe, cfg, steps = config.recipe, config.optimizer, config.training.steps
+    if cfg.name != "adamw":
+        raise ConfigError(f"optimizer.name={cfg.name!r}: the published recipes are trained with adamw")
     rate = recipe.discriminator_learning_rate
     return RecipeOptimizers(
         _adamw(cfg, _schedule(cfg, cfg.learning_rate, recipe.learning_rate_decay, steps), cfg.clip_norm),
