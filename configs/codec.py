@@ -15,14 +15,15 @@ from omni_jax.config import CodecTrainingConfig, DataConfig, OptimizerConfig, Tr
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: tiny, voice (the same codec, trained for longer) or small."""
     tiny = size in LAPTOP
-    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (14_000, 1_500, 7_000)}.get(
+    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (8_000, 1_300, 6_000)}.get(
         size, (400_000, 20_000, 50_000)
     )
     return codec_config(
         size,
         data=DataConfig(rows=8 if tiny else 64),
         optimizer=OptimizerConfig(
-            learning_rate={"tiny": 3e-3, "voice": 2e-3}.get(size, 1e-3),
+            name="muon" if size == "voice" else "adamw",
+            learning_rate={"tiny": 3e-3, "voice": 4e-3}.get(size, 1e-3),
             warmup_steps=50,
             beta1=0.8,
             beta2=0.95,
