@@ -89,7 +89,8 @@ def test_streaming_mel_scale_is_fixed():
     wav = speech_like(3200)
     alone = dsp.log_mel_streaming(wav)
     followed = dsp.log_mel_streaming(np.concatenate([wav, np.full(1600, 0.9, np.float32)]))
-    np.testing.assert_array_equal(alone, followed[: len(alone)])
+    # Not bit by bit: a product of more rows may add in another order.
+    np.testing.assert_allclose(alone, followed[: len(alone)], rtol=0, atol=1e-6)
 
 
 def test_numpy_and_jax_agree():
