@@ -11,11 +11,13 @@ from ml_collections import ConfigDict
 from configs.sizes import LAPTOP, codec_config
 from omni_jax.config import CodecTrainingConfig, DataConfig, OptimizerConfig, TrainingConfig
 
+NEVER = 10**9
+
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: tiny, voice (the same codec, trained for longer) or small."""
     tiny = size in LAPTOP
-    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (8_000, 1_300, 6_000)}.get(
+    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (9_000, 1_500, NEVER)}.get(
         size, (400_000, 20_000, 50_000)
     )
     return codec_config(
@@ -23,7 +25,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         data=DataConfig(rows=8 if tiny else 64),
         optimizer=OptimizerConfig(
             name="muon" if size == "voice" else "adamw",
-            learning_rate={"tiny": 3e-3, "voice": 4e-3}.get(size, 1e-3),
+            learning_rate={"tiny": 3e-3, "voice": 5e-3}.get(size, 1e-3),
             warmup_steps=50,
             beta1=0.8,
             beta2=0.95,
@@ -31,6 +33,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
             spike_factor=0.0,  # the loss jumps where a phase begins
         ),
         codec_training=CodecTrainingConfig(
+            readings=size == "voice",
             quantiser_start_step=quantised,
             # With the discriminators a step takes almost twice as long: at `tiny` only the last 12 % of them.
             adversarial_start_step=adversarial,

@@ -119,6 +119,7 @@ class CodecTrainingConfig:
     """Phases by step: autoencoder with noise on the latents, then quantised, then also adversarial."""
 
     segment_samples: int = 30_720  # 1.28 s
+    readings: bool = False  # hears the corpus' readings, in many more voices, besides its speech
     quantiser_start_step: int = 400
     adversarial_start_step: int = 10**9  # a discriminator costs 2-3 x a step
     adversarial_samples: int = 11_520  # the discriminators hear a crop

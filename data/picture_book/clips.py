@@ -23,7 +23,7 @@ ACTIVE_DB, QUIET_DB = 40, 35  # below the loudest frame
 MARGIN_S = 0.040
 LEVEL_DBFS, PEAK = -23.0, 0.97
 REACH_S, SHORTEST_PAUSE_S, SHORTEST_PHONE_S = 0.12, 0.03, 0.015
-BITRATES = {"assistant": 40_000, "user": 16_000}
+BITRATES = {"assistant": 40_000, "user": 16_000, "reader": 16_000}
 
 
 class Clip(NamedTuple):

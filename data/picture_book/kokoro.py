@@ -35,6 +35,8 @@ class Kokoro:
         self._style = functools.cache(self._load_style)
 
     def _load_style(self, voice: str) -> np.ndarray:
+        if voice.startswith(voices.BLEND):
+            return sum(weight * self._style(anchor) for anchor, weight in voices.blend(voice).items())
         return np.fromfile(self._voice_dir / f"{voice}.bin", np.float32).reshape(-1, 256)
 
     def speak(self, spoken: str, voice: str, speed: float = 1.0) -> tuple[np.ndarray, list[Segment]]:

@@ -16,13 +16,14 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data.picture_book import clips, fetch, script, speech
+from data.picture_book import clips, fetch, readings, script, speech
 from data.picture_book.timing import SAMPLE_RATE
 
 INTEGER = np.int64
 CONFIGS = {
     "pictures": "Clip art and icons of everyday things, 64 x 64, with labels",
     "speech": "Questions, requests and answers, synthesised, with word and phone timings",
+    "readings": "Dictionary lines, each read in a blended voice of its own, for the codec alone",
     "text": "Short glosses and examples, and what the corpus says, as writing",
 }
 
@@ -63,8 +64,10 @@ class PictureBook(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # `fetch.py` has fetched everything
         speak = functools.partial(speech_examples, workers=self.workers)
-        make = {"pictures": picture_examples, "speech": speak, "text": text_examples}
-        return {split: make[self.builder_config.name](self.build_dir, split) for split in ("train", "test")}
+        read = functools.partial(reading_examples, workers=self.workers)
+        make = {"pictures": picture_examples, "speech": speak, "readings": read, "text": text_examples}
+        splits = ("train",) if self.builder_config.name == "readings" else ("train", "test")
+        return {split: make[self.builder_config.name](self.build_dir, split) for split in splits}
 
     def _generate_examples(self):
         raise NotImplementedError("every split has its own generator")
@@ -91,6 +94,19 @@ def speech_examples(build_dir: pathlib.Path, split: str, workers: int) -> Iterat
     made = [u for u in script.plan() if speech.clip_paths(build_dir, u)[1].exists()]
     answers = {u.text: u.id for u in made if u.role == "assistant"}
     wanted = [u for u in made if u.split == split and (u.reply in ("", script.PICTURE) or u.reply in answers)]
+    yield from finished_examples(build_dir, wanted, answers, workers)
+
+
+def reading_examples(build_dir: pathlib.Path, split: str, workers: int) -> Iterator[tuple[str, dict]]:
+    """The readings that `speech.py` has made so far; all are for training."""
+    made = [u for u in readings.plan(build_dir) if u.split == split and speech.clip_paths(build_dir, u)[1].exists()]
+    yield from finished_examples(build_dir, made, {}, workers)
+
+
+def finished_examples(
+    build_dir: pathlib.Path, wanted: list[script.Utterance], answers: dict[str, str], workers: int
+) -> Iterator[tuple[str, dict]]:
+    """Finishes the clips of `wanted`; `answers` are the ids of the replies."""
     paths = [speech.clip_paths(build_dir, u) for u in wanted]
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn) as pool:

@@ -3,6 +3,8 @@
 Four Kokoro voices are left for a final check and must never enter the corpus: see RESERVED.
 """
 
+import numpy as np
+
 RESERVED = ("af_bella", "am_fenrir", "bf_lily", "bm_fable")
 ASSISTANT = "af_heart"
 
@@ -19,6 +21,26 @@ CLASSIC_HELD = ("flite_awb",)
 
 TRAIN = KOKORO_TRAIN + CLASSIC_TRAIN
 HELD = KOKORO_HELD + CLASSIC_HELD
+
+
+# Blends are new voices: weighted sums of the style vectors of three anchors. The languages that an anchor was recorded
+# in differ, its sound is what counts. No held-out and no reserved voice is an anchor.
+ANCHORS = (
+    ASSISTANT, *KOKORO_TRAIN, "af_nicole", "am_adam", "am_santa",
+    "ef_dora", "em_alex", "em_santa", "ff_siwis", "hf_alpha", "hf_beta", "hm_omega", "hm_psi", "if_sara", "im_nicola",
+    "jf_alpha", "jf_gongitsune", "jf_nezumi", "jf_tebukuro", "jm_kumo", "pf_dora", "pm_alex", "pm_santa",
+    "zf_xiaobei", "zf_xiaoni", "zf_xiaoxiao", "zf_xiaoyi", "zm_yunjian", "zm_yunxi", "zm_yunxia", "zm_yunyang",
+)  # fmt: skip
+BLEND = "mix_"
+_REACH = 1.4  # above 1 a blend may lie somewhat outside the triangle of its anchors
+
+
+def blend(voice: str) -> dict[str, float]:
+    """The anchors of the blend `mix_NUMBER` and their weights, whose sum is 1: a pure function of the number."""
+    rng = np.random.default_rng(int(voice.removeprefix(BLEND)))
+    names = rng.choice(ANCHORS, 3, replace=False)
+    weights = 1 / 3 + _REACH * (rng.dirichlet(np.ones(3)) - 1 / 3)
+    return dict(zip(map(str, names), map(float, weights), strict=True))
 
 
 def is_kokoro(voice: str) -> bool:

@@ -19,6 +19,7 @@ from omni_jax.export.precision import DTYPES
 from omni_jax.export.programs import write_programs
 from omni_jax.export.sharded import write_sharded
 from omni_jax.export.triton import make_repository
+from omni_jax.export.workdir import write_workdir
 from omni_jax.models import omni
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.parallel.mesh import parse_mesh
@@ -30,6 +31,7 @@ FORMATS = {
     "triton": "a model repository for Triton Inference Server, with stablehlo's programs in it",
     "orbax": "parameters for JAX servers, laid out over --mesh",
     "onnx": "turn detector and codec, a graph a streaming step",
+    "workdir": "parameters that other runs start from; a codec's alone, too",
 }
 
 
@@ -37,21 +39,30 @@ _TALK = "talk to it: python -m omni_jax.generate --workdir={out} --audio=questio
 _NEXT = dict.fromkeys(FORMATS, _TALK) | {
     "triton": "serve it: tritonserver --model-repository={out}",
     "onnx": "inputs and outputs of the graphs: {out}/onnx.json",
+    "workdir": "start from it: --config.training.init_from={out}/duplex --config.training.codec_from={out}/codec",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parse(arguments)
+    if flags.format == "workdir":
+        with whole_or_absent(flags.out) as directory:
+            write_workdir(directory, flags.workdir, flags.dtype)
+    else:
+        _export(flags)
+    for path in sorted(Path(flags.out).iterdir()):
+        print(f"{_bytes(path) / 1e6:9.3f} MB  {path}")
+    print(_NEXT[flags.format].format(out=flags.out))
+    return 0
+
+
+def _export(flags: argparse.Namespace) -> None:
     bundle = load_bundle(flags.workdir)
     if flags.license:
         bundle = dataclasses.replace(bundle, license=flags.license)
     weights = bundle.stored(flags.dtype)
     with whole_or_absent(flags.out) as directory:
         _write(directory, bundle, weights, flags)
-    for path in sorted(Path(flags.out).iterdir()):
-        print(f"{_bytes(path) / 1e6:9.3f} MB  {path}")
-    print(_NEXT[flags.format].format(out=flags.out))
-    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Int16
 
 from omni_jax.config import Config
 from omni_jax.errors import UserError
-from omni_jax.input_pipeline.corpus import Source, SpeechClip, load_speech
+from omni_jax.input_pipeline.corpus import Source, SpeechClip, load_readings, load_speech
 from omni_jax.input_pipeline.decode import decode_audio
 from omni_jax.input_pipeline.phones import phone_inventory, phone_track
 from omni_jax.input_pipeline.readers.record import Record
@@ -66,6 +66,8 @@ class CodecCrops:
         self._rate_hz = recipe.sample_rate_hz if recipe else SPEECH_SAMPLE_RATE_HZ
         self._num_samples = (recipe or config.codec_training).segment_samples
         self._clips = load_speech(source, split, self._rate_hz)
+        if split == "train" and config.codec_training.readings:
+            self._clips += load_readings(source, self._rate_hz)
         train = load_speech(source, "train", SPEECH_SAMPLE_RATE_HZ)
         self.phone_ids = phone_inventory(train, (recipe or config.codec).num_phones)
 

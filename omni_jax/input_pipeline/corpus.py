@@ -90,9 +90,17 @@ def load_speech(source: Source, split: str, sample_rate_hz: int) -> tuple[Speech
     Raises:
       DataError: the split is not there, or too many of its records are bad.
     """
-    directory = source.part("speech")
+    return _speech(source, source.part("speech"), split, sample_rate_hz)
+
+
+def _speech(source: Source, directory: Path, split: str, sample_rate_hz: int) -> tuple[SpeechClip, ...]:
     clips = _checked(source, directory, split, _speech_clip)
     return clips if sample_rate_hz == SPEECH_SAMPLE_RATE_HZ else _resampled_speech(directory, split, sample_rate_hz)
+
+
+def load_readings(source: Source, sample_rate_hz: int) -> tuple[SpeechClip, ...]:
+    """What is read aloud for the codec alone, in many more voices. Raises DataError as `load_speech`."""
+    return _speech(source, source.part("readings"), "train", sample_rate_hz)
 
 
 def load_pictures(source: Source, split: str) -> tuple[Picture, ...]:

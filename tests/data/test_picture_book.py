@@ -11,10 +11,11 @@ import sentencepiece
 import soundfile
 
 from data.picture_book import catalogue, lexicon, phrases, script, tokenizer, voices
+from data.picture_book.readings import CLIPS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "data" / "corpus" / "picture_book"
-LARGEST_BYTES = 24_000_000
+LARGEST_BYTES = 28_000_000
 SPLITS = ("train", "test")
 
 
@@ -85,6 +86,11 @@ def speech() -> dict[str, list[dict]]:
 
 
 @pytest.fixture(scope="module")
+def readings() -> list[dict]:
+    return _read("readings", "train")
+
+
+@pytest.fixture(scope="module")
 def pictures() -> dict[str, list[dict]]:
     return {split: _read("pictures", split) for split in SPLITS}
 
@@ -129,6 +135,22 @@ def test_held_out_voices_speak_in_test_only_and_reserved_ones_never(speech):
     assert heard["test"] == set(voices.HELD)
     assert not (heard["train"] | heard["test"]) & set(voices.RESERVED)
     assert all(e["held_voice"][0] == (split == "test") for split in SPLITS for e in _users(speech[split]))
+
+
+def test_every_reading_has_a_voice_of_its_own_that_no_held_out_or_reserved_voice_is_part_of(readings):
+    names = [_text(e, "voice") for e in readings]
+    assert len(set(names)) == len(names) == CLIPS
+    for name in names:
+        weights = voices.blend(name)
+        assert sum(weights.values()) == pytest.approx(1) and len(weights) == 3
+        assert set(weights) <= set(voices.ANCHORS)
+    assert not set(voices.ANCHORS) & {*voices.HELD, *voices.RESERVED}
+
+
+def test_readings_are_of_the_training_text(readings):
+    lines = {split: {script.normalise(_text(e, "text")) for e in _read("text", split)} for split in SPLITS}
+    said = {_text(e, "text") for e in readings}
+    assert said <= lines["train"] and not said & lines["test"]
 
 
 def test_held_out_combinations_and_sentences_are_not_in_training(speech):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.batch_keys import batch_keys
+from omni_jax.input_pipeline.codec_loader import CodecCrops
 from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
-from omni_jax.input_pipeline.materials import TaskSource
+from omni_jax.input_pipeline.materials import TaskSource, corpus_source
+from omni_jax.input_pipeline.records import DataError
 from omni_jax.input_pipeline.task_stream import TaskExamples, shuffled_keys
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import ABSENT, Modality
@@ -152,6 +155,21 @@ def test_codec_batches_resume_and_carry_phones(config):
         assert_same(batch, next(again))
     again.close()
     loader.close()
+
+
+def test_the_codec_hears_readings_where_it_is_to(config, tmp_path):
+    corpus = shutil.copytree(config.data.corpus, tmp_path / "corpus")
+    shutil.copytree(corpus / "speech", corpus / "readings")
+
+    def num_clips(split, readings, corpus=corpus):
+        training = dataclasses.replace(config.codec_training, readings=readings)
+        changed = dataclasses.replace(with_data(config, corpus=str(corpus)), codec_training=training)
+        return CodecCrops(changed, corpus_source(changed), split).num_clips
+
+    assert num_clips("train", True) == 2 * num_clips("train", False)
+    assert num_clips("test", True) == num_clips("test", False)
+    with pytest.raises(DataError, match="readings"):
+        num_clips("train", True, config.data.corpus)
 
 
 def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):

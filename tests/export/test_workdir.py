@@ -1,0 +1,66 @@
+"""Parameters alone, as a workdir: rounded, small, and taken by whatever takes a trained run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small_run import small_run
+
+from omni_jax.checkpoint import CheckpointError, load_codec, load_manifest, load_params, params_sha256
+from omni_jax.errors import UserError
+from omni_jax.export.__main__ import main
+from omni_jax.export.bundle import load_bundle
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return small_run(tmp_path_factory.mktemp("run"))
+
+
+def _export(source, out, dtype="bfloat16"):
+    return main([f"--workdir={source}", f"--out={out}", "--format=workdir", f"--dtype={dtype}"])
+
+
+def _assert_rounded(before, after):
+    def check(old, new):
+        assert new.dtype == jnp.float32
+        np.testing.assert_array_equal(new, old.astype(jnp.bfloat16).astype(jnp.float32))
+
+    jax.tree.map(check, before, after)
+
+
+def test_a_run_is_written_with_a_model_that_is_bound_to_the_rounded_codec(run, tmp_path):
+    out = tmp_path / "voice"
+    assert _export(run, out) == 0
+    config, codec = load_codec(out / "codec")
+    before_config, before = load_codec(run / "codec")
+    assert config == before_config
+    _assert_rounded(before, codec)
+    assert params_sha256(codec) != params_sha256(before)
+    assert load_manifest(out / "duplex").codec_sha256 == params_sha256(codec)
+    _assert_rounded(load_params(run / "duplex")[1], load_bundle(out).params)
+    assert _size(out / "codec") < _size(run / "codec")
+
+
+def test_a_codec_alone(run, tmp_path):
+    out = tmp_path / "codec"
+    assert _export(run / "codec", out, "float32") == 0
+    jax.tree.map(np.testing.assert_array_equal, load_codec(run / "codec")[1], load_codec(out)[1])
+
+
+def test_a_codec_that_the_model_was_not_trained_with_is_refused(run, tmp_path):
+    mixed = tmp_path / "mixed"
+    _export(run / "codec", mixed / "codec")
+    (mixed / "duplex").symlink_to(run / "duplex")
+    with pytest.raises(CheckpointError, match="trained with"):
+        _export(mixed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match="float32 or bfloat16"):
+        _export(run, tmp_path / "out", "int8")
+
+
+def _size(directory):
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
