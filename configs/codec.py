@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from configs.sizes import LAPTOP, codec_config
 from omni_jax.config import CodecTrainingConfig, DataConfig, OptimizerConfig, TrainingConfig
 
-NEVER = 10**9  # discriminators made no difference at `voice` (docs/LOG.md)
+NEVER = 10**9  # in 1,500 steps discriminators made no difference (docs/LOG.md)
 
 
 def get_config(size: str = "tiny") -> ConfigDict:

@@ -39,7 +39,7 @@ _TALK = "talk to it: python -m omni_jax.generate --workdir={out} --audio=questio
 _NEXT = dict.fromkeys(FORMATS, _TALK) | {
     "triton": "serve it: tritonserver --model-repository={out}",
     "onnx": "inputs and outputs of the graphs: {out}/onnx.json",
-    "workdir": "start from it: --config.training.init_from={out}/duplex --config.training.codec_from={out}/codec",
+    "workdir": "start from it: {out}, or the stages in it, for --config.training.init_from and codec_from",
 }
 
 
@@ -86,6 +86,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             raise UserError(f"--{name}={getattr(flags, name)}: want at least 1")
     if flags.format == "triton" and flags.rows > 1:
         raise UserError(f"--rows={flags.rows}: Triton's calls run one by one; --max_calls bounds them")
+    if flags.format == "workdir" and flags.dtype == "int8":
+        raise UserError("--dtype=int8: --format=workdir rounds numbers one by one: give float32 or bfloat16")
+    if flags.format == "workdir" and flags.license:
+        raise UserError(
+            f"--license={flags.license}: --format=workdir has no manifest for it: write it beside the files"
+        )
     if flags.format == "onnx" and flags.dtype != "float32":
         raise UserError(f"--dtype={flags.dtype}: the graphs of --format=onnx hold float32")
     return flags

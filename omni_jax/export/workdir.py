@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from omni_jax.checkpoint import load_any_codec, load_manifest, load_params, params_sha256, save_params
-from omni_jax.errors import UserError
 from omni_jax.export.bundle import FINAL_STAGE
 
 CODEC = "codec"
@@ -20,10 +19,8 @@ def write_workdir(directory: Path, workdir: str | Path, dtype: str) -> None:
 
     The arrays stay float32, with no more digits than `dtype` has: any stage goes on from them, and on disk the zeros
     are compressed away (4.8 MB in place of 8.9 MB for 2.4 M parameters in bfloat16). A model is bound to the rounded
-    codec beside it. Raises UserError for a `dtype` that is no rounding, CheckpointError where there is no checkpoint.
+    codec beside it. Raises CheckpointError where there is no checkpoint, or the codec is not the model's.
     """
-    if dtype == "int8":
-        raise UserError("--dtype=int8: --format=workdir rounds numbers one by one: give float32 or bfloat16")
     workdir = Path(workdir)
     if not (workdir / FINAL_STAGE).is_dir():
         config, params = load_params(workdir)
