@@ -35,6 +35,8 @@ def save_params(workdir: str | Path, config: Config, params: Any, codec_sha256: 
     handlers = {"params": limited, "extra": ocp.JsonCheckpointHandler()}
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers)) as writer:
         writer.save(path, args=ocp.args.Composite(**items))
+    for item in (path, *(path / name for name in items)):  # Orbax names the machine's folders there
+        (item / "commit_success.txt").write_text("committed\n")
     write_hashes(path, process=0, num_processes=1)
     write_commit(path, num_processes=1, facts={"step": 0})
 

@@ -40,6 +40,7 @@ def test_a_run_is_written_with_a_model_that_is_bound_to_the_rounded_codec(run, t
     assert load_manifest(out / "duplex").codec_sha256 == params_sha256(codec)
     _assert_rounded(load_params(run / "duplex")[1], load_bundle(out).params)
     assert _size(out / "codec") < _size(run / "codec")
+    assert not [path for path in out.rglob("*.txt") if str(tmp_path) in path.read_text()]
 
 
 def test_a_codec_alone(run, tmp_path):
