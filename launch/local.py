@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes, restarts = flags.processes, 0
     while True:
         group = start(processes, flags.program, command)
-        code = watch(group, flags.grace_s, notices)
+        code, lost = watch(group, flags.grace_s, notices)
         if notices.stop or code in ENDED:
             return code
         if notices.all_are_back:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
         restarts += 1
         if flags.restart_on_topology_change:
-            processes = next_size(flags.processes, processes, lost=sum(process.returncode < 0 for process in group))
+            processes = next_size(flags.processes, processes, lost)
         count = f"start {restarts + 1} of {flags.max_restarts + 1}, {processes} processes"
         print(f"launcher: exit code {code}; {count}", flush=True)
 
@@ -98,9 +98,13 @@ def start(processes: int, program: str, command: Sequence[str]) -> list[subproce
     return group
 
 
-def watch(group: Sequence[subprocess.Popen], grace_s: float, notices: _Notices) -> int:
-    """Waits for all; once one has failed the others have `grace_s` to say what they see. The worst exit code."""
-    passed_on, deadline = 0, None
+def watch(group: Sequence[subprocess.Popen], grace_s: float, notices: _Notices) -> tuple[int, int]:
+    """Waits for all; once one has failed the others have `grace_s` to say what they see.
+
+    Returns the worst exit code, and how many died by a signal; those that outlasted `grace_s` do not count, since it
+    was the launcher that killed them.
+    """
+    passed_on, deadline, killed = 0, None, []
     while None in [process.poll() for process in group]:
         if notices.count > passed_on:
             passed_on = notices.count
@@ -108,17 +112,20 @@ def watch(group: Sequence[subprocess.Popen], grace_s: float, notices: _Notices) 
         if deadline is None and any(process.returncode for process in group):
             deadline = time.monotonic() + grace_s
         if deadline is not None and time.monotonic() > deadline:
-            send(group, signal.SIGKILL)
+            killed += send(group, signal.SIGKILL)
         time.sleep(POLL_S)
     codes = [process.returncode for process in group]
     failed = [code for code in codes if code not in FINAL_CODES]
-    return failed[0] if failed else max(codes)
+    lost = sum(process.returncode < 0 for process in group if process not in killed)
+    return (failed[0] if failed else max(codes)), lost
 
 
-def send(group: Sequence[subprocess.Popen], number: int) -> None:
-    for process in group:
-        if process.poll() is None:
-            process.send_signal(number)
+def send(group: Sequence[subprocess.Popen], number: int) -> list[subprocess.Popen]:
+    """Those that were still there."""
+    running = [process for process in group if process.poll() is None]
+    for process in running:
+        process.send_signal(number)
+    return running
 
 
 def free_port() -> int:

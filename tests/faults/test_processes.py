@@ -67,6 +67,23 @@ def test_a_run_goes_on_with_the_processes_that_are_left_and_then_with_all_again(
     assert_same(curve(tmp_path), whole)
 
 
+ONE_DIES_AND_THE_OTHERS_WAIT = """
+import os, signal, time
+
+if os.environ["JAX_NUM_PROCESSES"] == "4":
+    if os.environ["JAX_PROCESS_ID"] == "2":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60.0)
+"""
+
+
+def test_processes_that_the_launcher_itself_has_to_kill_are_not_lost(tmp_path):
+    program = tmp_path / "wait.py"
+    program.write_text(ONE_DIES_AND_THE_OTHERS_WAIT)
+    launcher = ["--restart_on_topology_change", "--grace_s=1"]
+    assert "start 2 of 4, 2 processes" in finish(launch(tmp_path, 4, 0, launcher=launcher, program=program))
+
+
 ROLL_CALL = """
 import sys, time
 sys.path.insert(0, ".")
