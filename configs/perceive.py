@@ -21,7 +21,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         "perceive",
         size,
         data=DataConfig(
-            tasks={"hear": 0.6, "see": 0.4},
+            tasks={"hear": 0.37, "reading": 0.23, "see": 0.4} if size == "voice" else {"hear": 0.6, "see": 0.4},
             row_positions=32,
             rows=4 if tiny else 64,
             audio_slots=384 if tiny else 336 if small else 768,
@@ -37,7 +37,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps={"tiny": 600, "voice": 4_000}.get(size, 50_000),
+            steps={"tiny": 600, "voice": 3_000}.get(size, 50_000),
             log_every=10 if tiny else 100,
             checkpoint_every=300 if tiny else 2_000,
             # Words and names stay where pretraining has put them in the space of text.

@@ -12,7 +12,7 @@ from omni_jax.input_pipeline.tasks import Task
 from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, Batch, Media
 
 # Their media lie in the pool without a position that carries them.
-UNPLACED_AUDIO, UNPLACED_PICTURE = (Task.HEAR,), (Task.SEE,)
+UNPLACED_AUDIO, UNPLACED_PICTURE = (Task.HEAR, Task.READING), (Task.SEE,)
 
 
 @dataclass(frozen=True)

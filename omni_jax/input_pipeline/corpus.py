@@ -99,7 +99,7 @@ def _speech(source: Source, directory: Path, split: str, sample_rate_hz: int) ->
 
 
 def load_readings(source: Source, sample_rate_hz: int) -> tuple[SpeechClip, ...]:
-    """What is read aloud for the codec alone, in many more voices. Raises DataError as `load_speech`."""
+    """Lines of text read aloud, each in a voice of its own. Raises DataError as `load_speech`."""
     return _speech(source, source.part("readings"), "train", sample_rate_hz)
 
 

@@ -223,6 +223,7 @@ RECIPES = {
     Task.TEXT: Recipe((("text",),), _text, without=("audio", "picture")),
     Task.ASR: Recipe((("audio", "text"),), _asr),
     Task.HEAR: Recipe((("audio", "text"),), _hear),
+    Task.READING: Recipe((("audio", "text"),), _hear),
     Task.FRAME_ASR: Recipe((("audio", "text", "words"),), _frame_asr),
     Task.TTS: Recipe((("text", "codes"),), _tts),
     Task.FRAME_TTS: Recipe((("text", "codes", "words"),), _frame_tts),

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.codes import TAIL_FRAMES
-from omni_jax.input_pipeline.corpus import SpeechClip
+from omni_jax.input_pipeline.corpus import SpeechClip, load_readings
 from omni_jax.input_pipeline.materials import Materials, TaskSource
 from omni_jax.input_pipeline.noise import add_background
 from omni_jax.input_pipeline.phones import phone_track
@@ -25,10 +25,11 @@ from omni_jax.input_pipeline.speech_tasks import (
     hear_example,
     tts_example,
 )
+from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.input_pipeline.utterance import SAMPLES_PER_MS, Utterance, utterance
 from omni_jax.input_pipeline.words import word_track
-from omni_jax.types import FRAME_LISTEN_SAMPLES, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT
+from omni_jax.types import FRAME_LISTEN_SAMPLES, LISTEN_SAMPLE_RATE_HZ, MEL_FRAMES_PER_SLOT, PHONES_PER_SLOT
 
 LEAD_MS = (80.0, 400.0)  # silence before and after a clip
 TTS_TAIL_FRAMES = 3  # silence codes that are kept after a clip
@@ -58,19 +59,28 @@ def asr_of(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> 
 
 def hear_source(materials: Materials) -> TaskSource:
     """The same, for the audio encoder alone."""
+    return _encoder_source(materials, _heard_clips(materials), Task.HEAR)
+
+
+def reading_source(materials: Materials) -> TaskSource:
+    """Lines of text that are read aloud, for the audio encoder alone; all of them are for training."""
+    return _encoder_source(materials, list(load_readings(materials.source, LISTEN_SAMPLE_RATE_HZ)), Task.READING)
+
+
+def _encoder_source(materials: Materials, clips: list[SpeechClip], task: Task) -> TaskSource:
     room_ms = _pool_ms(materials) - 2 * LEAD_MS[1]
-    clips = [clip for clip in _heard_clips(materials) if clip.duration_ms * SLOWEST <= room_ms]
+    clips = [clip for clip in clips if clip.duration_ms * SLOWEST <= room_ms]
 
     def build(key: int, rng: np.random.Generator) -> Example:
-        return hear_of(materials, clips[key], rng)
+        return hear_of(materials, clips[key], rng, task)
 
     return TaskSource(len(clips), build)
 
 
-def hear_of(materials: Materials, clip: SpeechClip, rng: np.random.Generator) -> Example:
+def hear_of(materials: Materials, clip: SpeechClip, rng: np.random.Generator, task: Task = Task.HEAR) -> Example:
     """What is heard of a clip, for the encoder alone."""
     mel, spoken, lead_ms = heard_clip(materials, clip, rng)
-    example = hear_example(mel, features.labels(clip.text), materials.config.model.num_codebooks)
+    example = hear_example(task, mel, features.labels(clip.text), materials.config.model.num_codebooks)
     return with_timings(materials, example, spoken, lead_ms)
 
 

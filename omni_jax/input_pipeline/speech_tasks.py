@@ -49,9 +49,9 @@ def asr_example(mel: Mel, pieces: Sequence[int], labels: Sequence[int], num_code
     return layout.text([*pieces, Control.EOS], 1.0).finish(labels)
 
 
-def hear_example(mel: Mel, labels: Sequence[int], num_codebooks: int) -> Example:
+def hear_example(task: Task, mel: Mel, labels: Sequence[int], num_codebooks: int) -> Example:
     """AUDIO, and speech that stays in the pool."""
-    return Layout(Task.HEAR, num_codebooks).text([Control.AUDIO]).unplaced_audio(mel).finish(labels)
+    return Layout(task, num_codebooks).text([Control.AUDIO]).unplaced_audio(mel).finish(labels)
 
 
 def tts_example(pieces: Sequence[int], codes: Codes, acoustic_delay: int) -> Example:

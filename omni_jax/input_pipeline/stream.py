@@ -19,6 +19,7 @@ from omni_jax.input_pipeline.speech_sources import (
     frame_asr_source,
     frame_tts_source,
     hear_source,
+    reading_source,
     tts_source,
 )
 from omni_jax.input_pipeline.spoken_qa import spoken_qa_source, written_qa_source
@@ -39,6 +40,7 @@ SOURCES = {
     Task.SEE: see_source,
     Task.SPOKEN_QA: spoken_qa_source,
     Task.WRITTEN_QA: written_qa_source,
+    Task.READING: reading_source,
 }
 
 

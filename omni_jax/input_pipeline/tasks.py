@@ -21,3 +21,4 @@ class Task(IntEnum):
     SEE = 10  # a picture for the vision encoder alone (tags)
     SPOKEN_QA = 11  # a spoken question on the frame grid, answered in text
     WRITTEN_QA = 12  # the same question in writing
+    READING = 13  # lines of text read aloud in many more voices, for the audio encoder alone

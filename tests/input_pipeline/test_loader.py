@@ -172,6 +172,21 @@ def test_the_codec_hears_readings_where_it_is_to(config, tmp_path):
         num_clips("train", True, config.data.corpus)
 
 
+def test_readings_are_heard_by_the_encoder_alone(everything, tmp_path):
+    corpus = shutil.copytree(everything.data.corpus, tmp_path / "corpus")
+    shutil.copytree(corpus / "speech", corpus / "readings")
+    config = with_data(everything, corpus=str(corpus), tasks={"reading": 1.0})
+    loader = make_loader(config, "train", None)
+    batch = next(loader)
+    loader.close()
+    real = batch.task != Task.NONE
+    assert set(batch.task[real]) == {Task.READING}
+    assert np.all(batch.timeline.text_weight[real] == 0)
+    assert np.any(batch.media.phones > 0) and np.any(batch.media.words > 0)
+    with pytest.raises(DataError, match="readings"):
+        make_loader(with_data(config, corpus=everything.data.corpus), "train", None)
+
+
 def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):
     config = with_data(everything, shards=4)
     whole = make_loader(config, "train", codes)
