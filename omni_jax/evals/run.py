@@ -20,6 +20,7 @@ from omni_jax.evals.resynthesis import resynthesise
 from omni_jax.evals.rollout import run_calls, time_calls
 from omni_jax.evals.scenes import Scene
 from omni_jax.evals.second_sounds import harmless_calls, interruption_calls
+from omni_jax.evals.turn_ends import turn_ends
 from omni_jax.export.bundle import FINAL_STAGE, Bundle
 from omni_jax.input_pipeline.loader import make_loader
 from omni_jax.input_pipeline.materials import load_materials
@@ -78,12 +79,13 @@ def run_evaluation(bundle: Bundle, config: EvalConfig, workdir: Path, say: Say) 
     materials = load_materials(bundle.config, "test", codes, stage)
     dialogues = noisy_turns(materials, bundle.params, config.turn_dialogues, config.seed)
     results.add("turns", turns.turn_states(dialogues))
+    results.metrics |= turn_ends(dialogues)
     say("timing single calls")
     ticks = time_calls(bundle, config, asked[:: max(1, len(asked) // config.timed_calls)][: config.timed_calls])
     results.add("latency", latency.first_audio(asked, replies, np.concatenate(ticks).tolist()))
     results.metrics |= latency.real_time(ticks)
     say("recognising spoken replies")
-    results.add("spoken", _spoken(bundle, config, asked, replies))
+    _spoken(bundle, config, held, results, asked, replies)
     say("reading held-out text")
     results.add("text", _text(bundle, config, workdir))
     return Evaluation(results.metrics, results.records, results.scenes)
@@ -101,7 +103,9 @@ def _ask(bundle: Bundle, config: EvalConfig, held: HeldOut, results: _Results) -
         kind: [reply for call, reply in zip(everything, replies, strict=True) if call.kind == kind]
         for kind in ("picture", "fact", "repeat", "silence")
     }
-    results.add("naming", naming.picture_naming(pictures, of_kind["picture"], held.classes, config.seed))
+    results.add(
+        "naming", naming.picture_naming(pictures, [r.text for r in of_kind["picture"]], held.classes, config.seed)
+    )
     results.add("facts", questions.spoken_questions(facts, of_kind["fact"], config.seed))
     results.add("repeats", questions.repeats(repeats, of_kind["repeat"], config.seed))
     asked, answers = everything[: len(everything) - len(silent)], replies[: len(replies) - len(silent)]
@@ -142,15 +146,33 @@ def _overlaps(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> list
     return [duplex.Overlap(*row) for row in rows if row[1] is not None]
 
 
-def _spoken(bundle: Bundle, config: EvalConfig, asked: Sequence[Call], replies: Sequence[Reply]) -> tuple:
+def _spoken(
+    bundle: Bundle,
+    config: EvalConfig,
+    held: HeldOut,
+    results: _Results,
+    asked: Sequence[Call],
+    replies: Sequence[Reply],
+) -> None:
+    """What a recogniser hears of the first replies, and of every reply about a picture."""
     missing = [] if config.recogniser else reply_asr.missing_packages()
     if missing:
-        return skipped(reply_asr.NAME, reply_asr.remedy(missing)), []
+        for name in (reply_asr.NAME, naming.NAME_HEARD):
+            results.metrics |= skipped(name, reply_asr.remedy(missing))
+        return
+    recognise = reply_asr.load_recogniser(config.recogniser)
+    count = config.spoken_replies
+    heard = [
+        reply_asr.transcript(recognise, reply.heard_wav) if index < count or call.kind == "picture" else ""
+        for index, (call, reply) in enumerate(zip(asked, replies, strict=True))
+    ]
     targets = [call for call in asked if call.target_wav is not None][: config.ceiling_replies]
     wavs = resynthesise(bundle, [call.target_wav for call in targets])
-    count = config.spoken_replies
-    pairs = [(call.expected, wav) for call, wav in zip(targets, wavs, strict=True)]
-    return reply_asr.spoken_replies(asked[:count], replies[:count], pairs, config.recogniser)
+    best = [(call.expected, reply_asr.transcript(recognise, wav)) for call, wav in zip(targets, wavs, strict=True)]
+    results.add("spoken", reply_asr.spoken_replies(asked[:count], replies[:count], heard[:count], best))
+    pictures = [(call, text) for call, text in zip(asked, heard, strict=True) if call.kind == "picture"]
+    calls, texts = [call for call, _ in pictures], [text for _, text in pictures]
+    results.add("naming_heard", naming.picture_naming(calls, texts, held.classes, config.seed, naming.NAME_HEARD))
 
 
 def _text(bundle: Bundle, config: EvalConfig, workdir: Path) -> tuple:

@@ -18,6 +18,7 @@ class Mark(NamedTuple):
 
 MARKS = (
     Mark("picture_naming_accuracy", "Names the picture", "says the right word for a picture it never saw", True, 0.25),
+    Mark("picture_naming_accuracy_heard", "Names it aloud", "the same, as a speech recogniser hears it", True, None),
     Mark("spoken_question_accuracy", "Answers a spoken question", "the whole answer, word for word", True, 0.40),
     Mark("repeat_word_error_rate", "Repeats a new sentence", "words wrong, of a sentence it never heard", False, None),
     Mark("reply_word_error_rate", "Speaks what it writes", "words a speech recogniser hears wrong", False, None),
@@ -28,6 +29,7 @@ MARKS = (
     Mark("pause_takeover_rate", "Talks into pauses", "speaks while the user only pauses", False, 0.40),
     Mark("no_answer_rate", "Leaves questions unanswered", "nothing said within 3 s", False, 0.20),
     Mark("turn_f1", "Knows whose turn it is", "macro F1 over user states, in 10 dB noise", True, 0.10, "rate", True),
+    Mark("turn_end_f1_240ms", "Knows when you have ended", "F1 of ends within 240 ms, in noise", True, None, "rate"),
     Mark("early_start_rate", "Starts before the user ends", "of all answers", False, None),
     Mark("first_audio_ms_median", "Time to first sound, median", "from the user's last sound", False, None, "ms"),
     Mark("first_audio_ms_p90", "Time to first sound, 90 %", "from the user's last sound", False, None, "ms"),

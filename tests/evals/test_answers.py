@@ -33,11 +33,10 @@ def test_only_whole_words_and_one_class_count():
 def test_naming_accuracy_and_its_shuffled_floor():
     labels = ["dog", "cat", "fish", "hat"] * 8
     calls = [call(label=label, factors={"picture": i, "voice": 0}) for i, label in enumerate(labels)]
-    replies = [reply(text=f"that is a {label}.") for label in labels]
-    metrics, records = picture_naming(calls, replies, CLASSES)
+    metrics, records = picture_naming(calls, [f"that is a {label}." for label in labels], CLASSES)
     assert metrics["picture_naming_accuracy"] == 1.0 and all(record["correct"] for record in records)
     assert metrics["picture_naming_accuracy_floor"] == pytest.approx(0.25, abs=0.05)
-    always_dog, _ = picture_naming(calls, [reply(text="a dog")] * len(calls), CLASSES)
+    always_dog, _ = picture_naming(calls, ["a dog"] * len(calls), CLASSES)
     assert always_dog["picture_naming_accuracy"] == always_dog["picture_naming_accuracy_floor"] == 0.25
 
 

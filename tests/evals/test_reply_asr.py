@@ -25,7 +25,10 @@ def test_recordings_are_understood_silence_counts_fully_and_the_floor_is_high(re
     replies[3] = replies[3]._replace(heard_wav=np.zeros(24_000, np.float32))
     replies.append(Reply(np.zeros(1), "", np.zeros(24_000, np.float32), np.zeros((1, 6))))
     calls = [call(factors={"question": i, "voice": i}) for i in range(5)]
-    metrics, records = reply_asr.spoken_replies(calls, replies, recordings[:2])
+    recognise = reply_asr.load_recogniser()
+    heard = [reply_asr.transcript(recognise, reply.heard_wav) for reply in replies]
+    best = [(text, reply_asr.transcript(recognise, wav)) for text, wav in recordings[:2]]
+    metrics, records = reply_asr.spoken_replies(calls, replies, heard, best)
     assert metrics["reply_word_error_rate_num_examples"] == 4  # a reply without text has no rate
     assert records[3]["heard"] == "" and records[3]["errors"] == records[3]["words"]
     heard = [record["errors"] / record["words"] for record in records[:3]]

@@ -1,0 +1,106 @@
+"""Is it one voice? Resemblyzer's similarity of a model's spoken answers, and with the recordings that it learned from.
+
+python -m benchmarks.speaker_similarity --workdir=data/voice [--answers=64] [--json=FILE]
+
+Needs `pip install resemblyzer` (GE2E embeddings, arXiv 1710.10467; PyTorch). The answers are those to held-out
+questions and sentences. Similarity is the mean cosine of two embeddings: of all pairs in a set, or between two sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soxr
+from jaxtyping import Float
+from resemblyzer import VoiceEncoder
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from omni_jax.config import EvalConfig
+from omni_jax.evals.held_out import asked_calls, load_held_out
+from omni_jax.evals.levels import audible
+from omni_jax.evals.resynthesis import resynthesise
+from omni_jax.evals.rollout import run_calls
+from omni_jax.export.bundle import load_bundle
+from omni_jax.input_pipeline.materials import load_materials
+from omni_jax.train import use_compilation_cache
+from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
+
+SHORTEST_SECONDS = 1.0  # an embedding of less says little
+LEVEL_DBFS = -30.0  # Resemblyzer raises quieter speech to it
+Vectors = Float[np.ndarray, "N E"]  # of length 1
+
+
+def voiced(wav: Float[np.ndarray, " N"]) -> Float[np.ndarray, " M"]:
+    """From the first to the last audible 20 ms, 24 kHz."""
+    windows = np.flatnonzero(audible(wav, SPEECH_SAMPLE_RATE_HZ))
+    size = SPEECH_SAMPLE_RATE_HZ // 50
+    return wav[windows[0] * size : (windows[-1] + 1) * size] if len(windows) else wav[:0]
+
+
+def embeddings(encoder: VoiceEncoder, wavs: Sequence[Float[np.ndarray, " N"]], what: str) -> Vectors:
+    spoken = [wav for wav in map(voiced, wavs) if len(wav) >= SHORTEST_SECONDS * SPEECH_SAMPLE_RATE_HZ]
+    return np.array([encoder.embed_utterance(_levelled(wav)) for wav in track(spoken, what)])
+
+
+def _levelled(wav: Float[np.ndarray, " N"]) -> Float[np.ndarray, " M"]:
+    wav16 = soxr.resample(wav.astype(np.float32), SPEECH_SAMPLE_RATE_HZ, LISTEN_SAMPLE_RATE_HZ)
+    level = 20 * np.log10(np.sqrt(np.mean(wav16**2)) + 1e-9)
+    return wav16 * 10 ** (max(LEVEL_DBFS - level, 0.0) / 20)
+
+
+def within(vectors: Vectors) -> float:
+    """The mean over all pairs."""
+    return float(np.mean([a @ b for a, b in itertools.combinations(vectors, 2)]))
+
+
+def between(first: Vectors, second: Vectors) -> float:
+    return float((first @ second.T).mean())
+
+
+def measure(workdir: Path, count: int, embed: Callable[[Sequence, str], Vectors]) -> dict[str, float]:
+    bundle = load_bundle(workdir)
+    held = load_held_out(load_materials(bundle.config, "test"), EvalConfig().call_frames)
+    calls = asked_calls(held, "fact", "fact_question", count // 2, 0)
+    calls += asked_calls(held, "repeat", "repeat_request", count - len(calls), 0)
+    answers = embed([reply.heard_wav for reply in run_calls(bundle, EvalConfig(), calls)], "answers")
+    recordings = embed([call.target_wav for call in calls], "recordings")
+    through = embed(resynthesise(bundle, [call.target_wav for call in calls]), "recordings through the codec")
+    users = [soxr.resample(call.user_wav, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ) for call in calls]
+    others = embed(users, "users")
+    return {
+        "answers": len(answers),
+        "answers_among_themselves": within(answers),
+        "answers_and_recordings": between(answers, recordings),
+        "recordings_among_themselves": within(recordings),
+        "recordings_through_the_codec_and_recordings": between(through, recordings),
+        "answers_and_users": between(answers, others),
+        "users_among_themselves": within(others),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, required=True, help="a run's workdir or an exported directory")
+    parser.add_argument("--answers", type=int, default=64)
+    parser.add_argument("--json", type=Path, help="file for the results")
+    flags = parser.parse_args()
+    use_compilation_cache()
+    encoder = VoiceEncoder("cpu", verbose=False)
+    found = measure(flags.workdir, flags.answers, lambda wavs, what: embeddings(encoder, wavs, what))
+    table = Table("similarity", "mean cosine")
+    for name, value in found.items():
+        table.add_row(name.replace("_", " "), str(value) if name == "answers" else f"{value:.3f}")
+    Console().print(table)
+    if flags.json:
+        flags.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Does TurnHead see in time that the user has ended? Ends of turns, matched within 240 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from omni_jax.evals.entries import entry
+from omni_jax.evals.levels import energy_dbfs
+from omni_jax.evals.turns import THRESHOLDS_DBFS, TurnExample
+from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, TurnState
+
+TOLERANCE_FRAMES = 3  # 240 ms
+Counts = tuple[int, int, int]  # matched, true, predicted
+
+
+def turn_ends(examples: Sequence[TurnExample]) -> dict[str, Any]:
+    """`turn_end_f1_240ms`: F1 of the ends of turns, each matched with at most one predicted end within 240 ms.
+
+    A turn ends in the first IDLE frame after TURN or PAUSE. Floor: a threshold on the energy of a frame, the one that
+    is best in hindsight.
+    """
+    counts = np.array([_counts(e.states, e.predicted) for e in examples]).reshape(-1, 3)
+    names = examples[0].factors if examples else ("dialogue",)
+    factors = {name: [e.factors[name] for e in examples] for name in names}
+    floor = max((_energy_f1(examples, threshold) for threshold in THRESHOLDS_DBFS), default=None) if examples else None
+    return entry("turn_end_f1_240ms", lambda index: _f1(counts[index].sum(0)), factors, floor=floor)
+
+
+def ends(states: Int[np.ndarray, " T"]) -> Int[np.ndarray, " E"]:
+    """The first frame of every IDLE that follows TURN or PAUSE."""
+    before, now = states[:-1], states[1:]
+    return 1 + np.flatnonzero((now == TurnState.IDLE) & np.isin(before, (TurnState.TURN, TurnState.PAUSE)))
+
+
+def matched(true: Sequence[int], predicted: Sequence[int]) -> int:
+    """How many pairs within the tolerance there are, each end in one pair at most; both in order."""
+    pairs, rest = 0, list(predicted)
+    for end in true:
+        while rest and rest[0] < end - TOLERANCE_FRAMES:
+            rest.pop(0)
+        if rest and rest[0] <= end + TOLERANCE_FRAMES:
+            rest.pop(0)
+            pairs += 1
+    return pairs
+
+
+def _counts(states: np.ndarray, predicted: np.ndarray) -> Counts:
+    real = states != ABSENT
+    true, guessed = ends(states[real]), ends(predicted[real])
+    return matched(true, guessed), len(true), len(guessed)
+
+
+def _f1(counts: np.ndarray) -> float:
+    hits, true, predicted = counts
+    return 2.0 * hits / (true + predicted) if true + predicted else float("nan")
+
+
+def _energy_f1(examples: Sequence[TurnExample], threshold_dbfs: float) -> float:
+    total = np.zeros(3, int)
+    for example in examples:
+        active = energy_dbfs(example.user_wav, FRAME_LISTEN_SAMPLES) > threshold_dbfs
+        guess = np.where(active, TurnState.TURN, TurnState.IDLE)
+        frames = min(len(guess), len(example.states))
+        total += _counts(example.states[:frames], guess[:frames])
+    return _f1(total)
