@@ -18,7 +18,8 @@ import soundfile
 from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Float
 
-from omni_jax.input_pipeline.readers.record import REPLY, BadRecord, Cause, Record, Samples
+from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record, Samples
+from omni_jax.input_pipeline.readers.record_fields import REPLY
 from omni_jax.input_pipeline.records import MAX_RECORD_BYTES, Example
 
 OPTIONS = "group_size:1"  # a record is read alone

@@ -14,16 +14,8 @@ import pytest
 from flax import nnx
 
 from omni_jax.nn.lstm import LSTM
-from omni_jax.nn.stream import (
-    Activation,
-    Chain,
-    Conv,
-    ConvTranspose,
-    DepthwiseConvTranspose,
-    Residual,
-    Window,
-    centred,
-)
+from omni_jax.nn.stream import Activation, Conv, ConvTranspose, DepthwiseConvTranspose, Window, centred
+from omni_jax.nn.stream_chain import Chain, Residual
 
 ONE_LAYER_TOLERANCE = 1e-6  # relative to the largest value
 KERNELS, STRIDES, DILATIONS, CHUNKS = (1, 3, 4, 7, 8, 15, 16), range(1, 10), (1, 3, 9), (1, 2, 8)

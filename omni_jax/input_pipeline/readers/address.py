@@ -24,7 +24,8 @@ from omni_jax.input_pipeline.readers.array_records import ExampleReader
 from omni_jax.input_pipeline.readers.folder import FolderReader
 from omni_jax.input_pipeline.readers.live_seqio import LiveReader
 from omni_jax.input_pipeline.readers.parquet import ParquetReader
-from omni_jax.input_pipeline.readers.record import NAMES, Reader
+from omni_jax.input_pipeline.readers.record import Reader
+from omni_jax.input_pipeline.readers.record_fields import NAMES
 from omni_jax.input_pipeline.readers.shar import SharReader
 from omni_jax.input_pipeline.readers.tar_shards import TarReader
 from omni_jax.input_pipeline.records import DataError

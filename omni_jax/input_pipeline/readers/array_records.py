@@ -15,16 +15,8 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from omni_jax.input_pipeline.readers.record import (
-    PROBED,
-    BadRecord,
-    Cause,
-    Lost,
-    Record,
-    Samples,
-    field_names,
-    record_of,
-)
+from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Lost, Record, Samples
+from omni_jax.input_pipeline.readers.record_fields import field_names, record_of
 from omni_jax.input_pipeline.records import DataError, parse_example
 
 OPEN_FILES = 64

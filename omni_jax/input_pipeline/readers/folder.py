@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record, field_names, record_of
+from omni_jax.input_pipeline.readers.record import BadRecord, Cause, Record
+from omni_jax.input_pipeline.readers.record_fields import field_names, record_of
 from omni_jax.input_pipeline.records import DataError
 
 AUDIO_ENDINGS = (".wav", ".flac", ".ogg", ".opus", ".mp3")

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.input_pipeline.readers.record import Lost, Record, field_names, record_of
+from omni_jax.input_pipeline.readers.record import Lost, Record
+from omni_jax.input_pipeline.readers.record_fields import field_names, record_of
 from omni_jax.input_pipeline.records import DataError
 
 MOST_EXAMPLES = 20_000

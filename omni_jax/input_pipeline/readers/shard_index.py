@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Lost, Record, field_names, record_of
+from omni_jax.input_pipeline.readers.record import PROBED, BadRecord, Cause, Lost, Record
+from omni_jax.input_pipeline.readers.record_fields import field_names, record_of
 from omni_jax.input_pipeline.records import DataError
 
 VERSION = 1

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from omni_jax.codec_config import DacConfig
 from omni_jax.models.codec.published import PublishedCodec
 from omni_jax.models.codec.quantizers import FactorisedQuantizer
-from omni_jax.nn.stream import Chain, Conv, ConvTranspose, Residual, Snake, State, StreamLayer, Window, centred
+from omni_jax.nn.stream import Conv, ConvTranspose, Snake, State, StreamLayer, Window, centred
+from omni_jax.nn.stream_chain import Chain, Residual
 
 DILATIONS = (1, 3, 9)
 

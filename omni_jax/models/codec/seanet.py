@@ -15,17 +15,8 @@ from omni_jax.models.codec.frame_transformer import FrameTransformer
 from omni_jax.models.codec.published import PublishedCodec
 from omni_jax.models.codec.quantizers import ResidualQuantizer, SplitQuantizer
 from omni_jax.nn.lstm import LSTM
-from omni_jax.nn.stream import (
-    Activation,
-    Chain,
-    Conv,
-    ConvTranspose,
-    DepthwiseConvTranspose,
-    Residual,
-    State,
-    StreamLayer,
-    Window,
-)
+from omni_jax.nn.stream import Activation, Conv, ConvTranspose, DepthwiseConvTranspose, State, StreamLayer, Window
+from omni_jax.nn.stream_chain import Chain, Residual
 
 
 def residual_block(cfg: SeanetConfig, dim: int, dilation: int, rngs: nnx.Rngs) -> Residual:

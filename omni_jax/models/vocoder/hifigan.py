@@ -13,19 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from omni_jax.codec_config import HifiGanConfig
-from omni_jax.nn.stream import (
-    Activation,
-    Chain,
-    Conv,
-    ConvTranspose,
-    Residual,
-    Snake,
-    State,
-    StreamLayer,
-    centred,
-    init_wait,
-    wait,
-)
+from omni_jax.nn.stream import Activation, Conv, ConvTranspose, Snake, State, StreamLayer, centred
+from omni_jax.nn.stream_chain import Chain, Residual, init_wait, wait
 
 LAST_SLOPE = 0.01  # published code calls its last leaky ReLU with the framework's default
 
