@@ -34,6 +34,8 @@ MAX_FRAMES = 150
 LEAD_MS = (200, 1000)
 BETWEEN_TURNS_MS = (500, 1200)
 TAIL_MS = (300, 1000)
+LONG_TAIL_MS = (1000, 6000)  # who has never heard a long silence after an answer starts to speak in it
+LONG_TAIL_SHARE = 0.5
 KIND_SHARES = {"picture_question": 0.28, "fact_question": 0.31, "repeat_request": 0.16, "greeting": 0.05, "tell": 0.2}
 PAUSE_SHARE = 0.3
 SECOND_TURN_SHARE = 0.35
@@ -147,13 +149,14 @@ def end_scene(
     rng: np.random.Generator,
     picture: Picture | None = None,
 ) -> None:
-    """Maybe a second turn, or side talk, after what ends at `end_ms`; then some silence, and the scene is cut."""
+    """Maybe a second turn, or side talk, after what ends at `end_ms`; then silence, and the scene is cut."""
     then = rng.random()
     if then < SECOND_TURN_SHARE and cast.questions:
         end_ms = _second_turn(materials, cast, scene, picture, end_ms, rng)
     elif SECOND_TURN_SHARE <= then < SECOND_TURN_SHARE + SIDE_TALK_SHARE and cast.side_talks:
         end_ms = _side_talk(materials, cast, scene, end_ms, rng)
-    scene.cut(int((end_ms + rng.uniform(*TAIL_MS)) // FRAME_MS) + 1)
+    tail_ms = LONG_TAIL_MS if rng.random() < LONG_TAIL_SHARE else TAIL_MS
+    scene.cut(int((end_ms + rng.uniform(*tail_ms)) // FRAME_MS) + 1)
 
 
 def play_turn(
