@@ -22,7 +22,7 @@ from omni_jax.model_config import (
 MODELS = {
     # 5.8 M parameters: trains in minutes on a laptop's CPU
     "tiny": ModelConfig(text_posteriors=True, tie_text_head=True),
-    # 4.5 M: small enough to ship with the repository; its schedules take hours on a laptop's CPU. Not yet trained.
+    # 4.5 M: small enough to ship with the repository, in data/voice; its schedules take hours on a laptop's CPU.
     "voice": ModelConfig(
         transformer=TransformerConfig(embed_dim=160, head_dim=40, rope_sections=(10, 5, 5), expert_dim=144),
         depth=DepthConfig(embed_dim=96, mlp_dim=192),
