@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 import soxr
 from jaxtyping import Float
-from resemblyzer import VoiceEncoder
+from resemblyzer import VoiceEncoder, preprocess_wav
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from omni_jax.config import EvalConfig
 from omni_jax.evals.held_out import asked_calls, load_held_out
-from omni_jax.evals.levels import audible
 from omni_jax.evals.resynthesis import resynthesise
 from omni_jax.evals.rollout import run_calls
 from omni_jax.export.bundle import load_bundle
@@ -33,26 +32,14 @@ from omni_jax.train import use_compilation_cache
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 SHORTEST_SECONDS = 1.0  # an embedding of less says little
-LEVEL_DBFS = -30.0  # Resemblyzer raises quieter speech to it
 Vectors = Float[np.ndarray, "N E"]  # of length 1
 
 
-def voiced(wav: Float[np.ndarray, " N"]) -> Float[np.ndarray, " M"]:
-    """From the first to the last audible 20 ms, 24 kHz."""
-    windows = np.flatnonzero(audible(wav, SPEECH_SAMPLE_RATE_HZ))
-    size = SPEECH_SAMPLE_RATE_HZ // 50
-    return wav[windows[0] * size : (windows[-1] + 1) * size] if len(windows) else wav[:0]
-
-
 def embeddings(encoder: VoiceEncoder, wavs: Sequence[Float[np.ndarray, " N"]], what: str) -> Vectors:
-    spoken = [wav for wav in map(voiced, wavs) if len(wav) >= SHORTEST_SECONDS * SPEECH_SAMPLE_RATE_HZ]
-    return np.array([encoder.embed_utterance(_levelled(wav)) for wav in track(spoken, what)])
-
-
-def _levelled(wav: Float[np.ndarray, " N"]) -> Float[np.ndarray, " M"]:
-    wav16 = soxr.resample(wav.astype(np.float32), SPEECH_SAMPLE_RATE_HZ, LISTEN_SAMPLE_RATE_HZ)
-    level = 20 * np.log10(np.sqrt(np.mean(wav16**2)) + 1e-9)
-    return wav16 * 10 ** (max(LEVEL_DBFS - level, 0.0) / 20)
+    """Of 24 kHz recordings that have enough speech."""
+    spoken = [preprocess_wav(wav.astype(np.float32), SPEECH_SAMPLE_RATE_HZ) for wav in track(wavs, what)]
+    long = [wav for wav in spoken if len(wav) >= SHORTEST_SECONDS * LISTEN_SAMPLE_RATE_HZ]
+    return np.array([encoder.embed_utterance(wav) for wav in long])
 
 
 def within(vectors: Vectors) -> float:

@@ -22,20 +22,14 @@ CALLS = EvalConfig(rows=16, call_frames=75, pictures=16)
 
 
 @pytest.fixture(scope="module")
-def bundle(monkeypatch_module):
+def bundle():
     return load_bundle(SHIPPED)
 
 
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(SHIPPED.parents[1])  # its corpus is named from the repository's root
-        yield patch
-
-
 def test_it_is_small_and_belongs_to_the_codec_beside_it(bundle):
-    assert sum(leaf.size for leaf in jax.tree.leaves(bundle.params)) <= 4_600_000
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) <= 15_000_000
+    assert sum(leaf.size for leaf in jax.tree.leaves(bundle.params)) <= 4_500_000
+    files = [path for part in ("codec", "duplex") for path in (SHIPPED / part / "checkpoints").rglob("*")]
+    assert sum(path.stat().st_size for path in files if path.is_file()) <= 15_000_000
     assert load_manifest(SHIPPED / "duplex").codec_sha256 == params_sha256(bundle.codec_params)
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Int
 
 from omni_jax.evals.entries import entry
-from omni_jax.evals.levels import energy_dbfs
-from omni_jax.evals.turns import THRESHOLDS_DBFS, TurnExample
-from omni_jax.types import ABSENT, FRAME_LISTEN_SAMPLES, TurnState
+from omni_jax.evals.turns import THRESHOLDS_DBFS, TurnExample, by_energy, factors_of
+from omni_jax.types import ABSENT, TurnState
 
 TOLERANCE_FRAMES = 3  # 240 ms
 Counts = tuple[int, int, int]  # matched, true, predicted
@@ -24,10 +23,8 @@ def turn_ends(examples: Sequence[TurnExample]) -> dict[str, Any]:
     is best in hindsight.
     """
     counts = np.array([_counts(e.states, e.predicted) for e in examples]).reshape(-1, 3)
-    names = examples[0].factors if examples else ("dialogue",)
-    factors = {name: [e.factors[name] for e in examples] for name in names}
-    floor = max((_energy_f1(examples, threshold) for threshold in THRESHOLDS_DBFS), default=None) if examples else None
-    return entry("turn_end_f1_240ms", lambda index: _f1(counts[index].sum(0)), factors, floor=floor)
+    floor = max(_total_f1(by_energy(examples, threshold)) for threshold in THRESHOLDS_DBFS) if examples else None
+    return entry("turn_end_f1_240ms", lambda index: _f1(counts[index].sum(0)), factors_of(examples), floor=floor)
 
 
 def ends(states: Int[np.ndarray, " T"]) -> Int[np.ndarray, " E"]:
@@ -59,11 +56,5 @@ def _f1(counts: np.ndarray) -> float:
     return 2.0 * hits / (true + predicted) if true + predicted else float("nan")
 
 
-def _energy_f1(examples: Sequence[TurnExample], threshold_dbfs: float) -> float:
-    total = np.zeros(3, int)
-    for example in examples:
-        active = energy_dbfs(example.user_wav, FRAME_LISTEN_SAMPLES) > threshold_dbfs
-        guess = np.where(active, TurnState.TURN, TurnState.IDLE)
-        frames = min(len(guess), len(example.states))
-        total += _counts(example.states[:frames], guess[:frames])
-    return _f1(total)
+def _total_f1(examples: Sequence[TurnExample]) -> float:
+    return _f1(np.sum([_counts(e.states, e.predicted) for e in examples], axis=0))

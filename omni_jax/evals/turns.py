@@ -34,12 +34,12 @@ def turn_states(examples: Sequence[TurnExample]) -> tuple[dict[str, Any], list[d
     that is best in hindsight; `turn_f1_floor_silero`, the same from Silero's speech probability, when it is installed.
     """
     counts = np.array([_counts(e.states, e.predicted) for e in examples]).reshape(-1, 3, len(TurnState))
-    names = examples[0].factors if examples else ("dialogue",)
-    factors = {name: [e.factors[name] for e in examples] for name in names}
-    floor = max((_energy_f1(examples, threshold) for threshold in THRESHOLDS_DBFS), default=None) if examples else None
+    floor = max(_total_f1(by_energy(examples, threshold)) for threshold in THRESHOLDS_DBFS) if examples else None
     # A draw of dialogues that lacks a state is left out of the interval: without rare states the mean is too high.
     occurring = np.flatnonzero(counts[:, [0, 2]].sum((0, 1)))
-    metrics = entry("turn_f1", lambda index: macro_f1(counts[index].sum(0), occurring), factors, floor=floor)
+    metrics = entry(
+        "turn_f1", lambda index: macro_f1(counts[index].sum(0), occurring), factors_of(examples), floor=floor
+    )
     metrics |= {f"turn_f1_{state.name.lower()}": _state_f1(counts, state) for state in TurnState}
     metrics |= _silero(examples)
     records = [{"accuracy": _accuracy(e)} | e.factors for e in examples]
@@ -77,17 +77,29 @@ def _state_f1(counts: np.ndarray, state: TurnState) -> float | None:
     return finite(macro_f1(one))
 
 
-def _energy_f1(examples: Sequence[TurnExample], threshold_dbfs: float) -> float:
-    return _speech_f1(examples, [energy_dbfs(e.user_wav, FRAME_LISTEN_SAMPLES) > threshold_dbfs for e in examples])
+def factors_of(examples: Sequence[TurnExample]) -> dict[str, list[str]]:
+    """The levels of each factor, one an example."""
+    names = examples[0].factors if examples else ("dialogue",)
+    return {name: [e.factors[name] for e in examples] for name in names}
 
 
-def _speech_f1(examples: Sequence[TurnExample], speech: Sequence[np.ndarray]) -> float:
-    total = np.zeros((3, len(TurnState)), int)
+def by_energy(examples: Sequence[TurnExample], threshold_dbfs: float) -> list[TurnExample]:
+    """With TURN where a frame's energy is over the threshold and IDLE elsewhere in place of the prediction."""
+    speech = [energy_dbfs(e.user_wav, FRAME_LISTEN_SAMPLES) > threshold_dbfs for e in examples]
+    return _by_speech(examples, speech)
+
+
+def _by_speech(examples: Sequence[TurnExample], speech: Sequence[np.ndarray]) -> list[TurnExample]:
+    guessed = []
     for example, active in zip(examples, speech, strict=True):
-        guess = np.where(active, TurnState.TURN, TurnState.IDLE)
-        frames = min(len(guess), len(example.states))
-        total += _counts(example.states[:frames], guess[:frames])
-    return macro_f1(total)
+        frames = min(len(active), len(example.states))
+        guess = np.where(active[:frames], TurnState.TURN, TurnState.IDLE)
+        guessed.append(example._replace(states=example.states[:frames], predicted=guess))
+    return guessed
+
+
+def _total_f1(examples: Sequence[TurnExample]) -> float:
+    return macro_f1(sum(_counts(e.states, e.predicted) for e in examples))
 
 
 def _silero(examples: Sequence[TurnExample]) -> dict[str, Any]:
@@ -98,7 +110,7 @@ def _silero(examples: Sequence[TurnExample]) -> dict[str, Any]:
 
     model = get_vad_model()
     speech = [_silero_frames(model, e.user_wav) for e in examples]
-    return {"turn_f1_floor_silero": _speech_f1(examples, speech) if examples else None}
+    return {"turn_f1_floor_silero": _total_f1(_by_speech(examples, speech)) if examples else None}
 
 
 def _silero_frames(model: Any, wav: Float[np.ndarray, " N"]) -> np.ndarray:

@@ -96,6 +96,14 @@ def test_everything_that_can_happen_happens(scenes):
     assert any(scene.echo.any() for scene in scenes)
 
 
+def test_silences_at_the_end_are_short_and_long(scenes):
+    def silence_ms(scene):
+        return FRAME_MS * (scene.num_frames - 1 - np.flatnonzero((scene.text != Control.LISTEN) | scene.user_vad)[-1])
+
+    silences = np.array([silence_ms(scene) for scene in scenes])
+    assert (silences <= 1_500).mean() > 0.3 and (silences > 2_000).mean() > 0.15
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_an_interruption_is_labelled_by_construction(materials, cast, seed):
     scene, answer, over_ms = told(materials, cast, "interruption", seed)
