@@ -49,11 +49,11 @@ EXCLUDED = {
              "amibe_renardjb_on_free.f_01 dolphin amibe_renardjb_on_free.f_02 paesaggio_marino_archite_01 "
              "dolphin_enrique_meza_c_01 "
             "crawfish1_bw_ganson crawfish1_ganson crawfish2_bw_ganson crawfish2_ganson"),
-    "bird": ("flocks, scenes, a wing, a bat, mascots, a roast, broken links",
+    "bird": ("flocks, scenes, wings, a bat, mascots, a roast, broken links",
              "rubber_ducks_ganson the_incredible_tux_giuli_01 baby-tux_alex_kuehne_01 stormo_di_uccelli_archit_01 "
              "wing_mitchell_johnson_si_ baby_tux_rory_mccann_01 cigno_di_notte_nella_pa_01 tux_didier_fabert_01 "
              "duck_yellow_ii_kurt_cagl_ manager_mimooh_01 contour_bat mirjam_meijer_mirjam_mei_01 "
-             "cigni_bianchi_e_neri_arc_01 turkey_on_platter_01 duck_yellow_kurt_cagle_"),
+             "cigni_bianchi_e_neri_arc_01 turkey_on_platter_01 duck_yellow_kurt_cagle_ acquila_architetto_franc_04"),
     "horse": ("a chess piece, a road sign, an oil pump", "chesspieces-knight horse nodding_donkey_kevin_cow_01"),
     "bear": ("mostly snow", "sleeping_bear_under_sta_01 sleeping_bear_under_sta_02 "
             "sleeping_bear_under_sta_03"),
@@ -64,12 +64,12 @@ EXCLUDED = {
     "boat": ("in a bottle", "the_mad_little_ship_core_01"),
     "plane": ("paper, a shuttle's plan, a trail",
               "toy_paper_plane_01 soviet_shuttle_mo_01 departing_plane_01"),
-    "tree": ("wreaths, a fern, tools, balls, a landscape, people called Olivier, a map symbol",
+    "tree": ("wreaths, a fern, leaves, tools, balls, a landscape, people called Olivier, a map symbol",
              "wreath_of_evergreen_with_red_berries_01 evergreen_wreath_with_large_holly_01 fern_mo_01 tree_01 "
              "bypasspruner_benji_park_01 christmas_balls_mo_01 bowsaw_benji_park_01 palm_0_symbol_1m_bwh "
-            "fall_scene_in_a_circle_a_01"),
-    "flower": ("a painting, a dress, a bottle, too pale to see, a vase, a tree, a cactus, a map symbol",
-               "van_gogh_s_sun_flower_en_01 vestito_rosa flower-pot_01 magnolia_white_patricia__01 "
+             "fall_scene_in_a_circle_a_01 fall_coloured_leaf_geral_01 fall_coloured_leaf_geral_02"),
+    "flower": ("a painting, a dress, bottles, too pale to see, a vase, a tree, a cactus, a map symbol",
+               "van_gogh_s_sun_flower_en_01 vestito_rosa flower-pot_01 flower-pot_02 magnolia_white_patricia__01 "
                "dream_flower_janet_theob_01 mazzo_di_fiori_architett_01 cartoon_tree_01 "
                "flower_bed_0_symbol_1m_bwh cactus_linda_kim_01"),
     "house": ("a castle, blocks of flats, a lighthouse, landscapes, a folder, map symbols",

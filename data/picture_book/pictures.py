@@ -24,7 +24,7 @@ import rich.progress
 from data.picture_book import catalogue, fetch
 
 SIZE = 64
-MAX_PER_CLASS = 40
+SPLIT_PER_CLASS = 40  # test pictures are chosen among so many of a class; the others are for training
 TEST_PER_CLASS = 8
 GREY_BITS, OUTLINE_BITS, OUTLINE_GREY_BITS = 12, 6, 22
 BACKGROUND = 245  # lighter than this in every channel is background
@@ -177,19 +177,37 @@ def draw_all(build_dir: pathlib.Path) -> list[dict]:
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         drawn = rich.progress.track(pool.map(draw, jobs), total=len(jobs), description="pictures")
-        pictures = _cap([p for p in drawn if p])
+        chosen, others = _choose([p for p in drawn if p])
+    for picture, cluster in zip(chosen, clusters(chosen), strict=True):
+        picture["cluster"] = cluster
+    assign_splits(chosen)
+    pictures = chosen + _unlike_test(chosen, others)
     for picture, cluster in zip(pictures, clusters(pictures), strict=True):
         picture["cluster"] = cluster
-    assign_splits(pictures)
     return pictures
 
 
-def _cap(pictures: list[dict]) -> list[dict]:
-    """At most MAX_PER_CLASS of a class, chosen by a hash; classes with fewer are kept whole."""
-    kept = []
+def _choose(pictures: list[dict]) -> tuple[list[dict], list[dict]]:
+    """SPLIT_PER_CLASS of a class, chosen by a hash, and the others."""
+    chosen, others = [], []
     for label in catalogue.DRAWINGS:
         mine = sorted((p for p in pictures if p["label"] == label), key=lambda p: _digest(p["source"]))
-        kept += sorted(mine[:MAX_PER_CLASS], key=lambda p: p["source"])
+        chosen += sorted(mine[:SPLIT_PER_CLASS], key=lambda p: p["source"])
+        others += sorted(mine[SPLIT_PER_CLASS:], key=lambda p: p["source"])
+    return chosen, others
+
+
+def _unlike_test(chosen: list[dict], others: list[dict]) -> list[dict]:
+    """Those of `others` that are in no cluster with a test picture and no copies, for training."""
+    cluster = clusters(chosen + others)
+    tested = {c for c, picture in zip(cluster, chosen, strict=False) if picture["split"] == "test"}
+    seen = {picture["image"].tobytes() for picture in chosen}
+    kept = []
+    for c, picture in zip(cluster[len(chosen) :], others, strict=True):
+        pixels = picture["image"].tobytes()
+        if c not in tested and pixels not in seen:
+            seen.add(pixels)
+            kept.append(picture | {"split": "train"})
     return kept
 
 

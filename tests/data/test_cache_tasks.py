@@ -24,7 +24,7 @@ def cached(tmp_path, *flags):
 def test_every_task_of_the_shipped_corpus_is_written_whole_and_shuffled(tmp_path):
     reader = cached(tmp_path, "--name=book_captions")
     records = [reader[index] for index in range(len(reader))]
-    assert len(records) == 568 and decode_picture(records[0].picture).shape == (64, 64, 3)
+    assert len(records) == 862 and decode_picture(records[0].picture).shape == (64, 64, 3)
     labels = [record.texts[0] for record in records]
     source = open_reader("x", "array_record:data/corpus/picture_book/pictures/1.0.0?text=label")
     stored = [source[index].texts[0] for index in range(len(source))]

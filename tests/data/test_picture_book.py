@@ -6,16 +6,18 @@ import pathlib
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 import sentencepiece
 import soundfile
 
 from data.picture_book import catalogue, lexicon, phrases, script, tokenizer, voices
+from data.picture_book import pictures as pictures_script
 from data.picture_book.readings import CLIPS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "data" / "corpus" / "picture_book"
-LARGEST_BYTES = 28_000_000
+LARGEST_BYTES = 29_000_000
 SPLITS = ("train", "test")
 
 
@@ -112,6 +114,20 @@ def test_everything_in_the_script_was_spoken(speech):
 def test_picture_clusters_do_not_cross_the_split(pictures):
     clusters = [{e["cluster"][0] for e in pictures[split]} for split in SPLITS]
     assert not clusters[0] & clusters[1]
+
+
+def test_no_training_picture_looks_like_a_held_out_one(pictures):
+    hashes = {split: [_hashes(e["image"][0]) for e in pictures[split]] for split in SPLITS}
+    grey, outline = (np.stack([h[i] for h in hashes["train"]]) for i in range(2))
+    for own_grey, own_outline in hashes["test"]:
+        grey_bits, outline_bits = (grey != own_grey).sum(-1), (outline != own_outline).sum(-1)
+        assert grey_bits.min() > pictures_script.GREY_BITS
+        similar = outline_bits <= pictures_script.OUTLINE_BITS
+        assert not (similar & (grey_bits <= pictures_script.OUTLINE_GREY_BITS)).any()
+
+
+def _hashes(png: bytes) -> tuple[np.ndarray, np.ndarray]:
+    return pictures_script.hashes(PIL.Image.open(io.BytesIO(png)))
 
 
 def test_every_class_has_pictures_enough(pictures):
