@@ -3,7 +3,8 @@
 python -m benchmarks.speaker_similarity --workdir=data/voice [--answers=64] [--json=FILE]
 
 Needs `pip install resemblyzer` (GE2E embeddings, arXiv 1710.10467; PyTorch). The answers are those to held-out
-questions and sentences. Similarity is the mean cosine of two embeddings: of all pairs in a set, or between two sets.
+questions and sentences. Similarity is the mean cosine of two embeddings, of all pairs in a set or between two sets; or
+of an embedding and a speaker's centroid, as GE2E tells speakers apart. A vector is left out of its own centroid.
 """
 
 from __future__ import annotations
@@ -51,6 +52,13 @@ def between(first: Vectors, second: Vectors) -> float:
     return float((first @ second.T).mean())
 
 
+def to_centroid(vectors: Vectors, speaker: Vectors | None = None) -> float:
+    """Of each vector with the centroid of `speaker`, or with that of the other vectors (GE2E, equations 1 and 8)."""
+    centroids = vectors.sum(axis=0) - vectors if speaker is None else speaker.mean(axis=0, keepdims=True)
+    centroids = centroids / np.linalg.norm(centroids, axis=-1, keepdims=True)
+    return float((vectors * centroids).sum(axis=-1).mean())
+
+
 def measure(workdir: Path, count: int, embed: Callable[[Sequence, str], Vectors]) -> dict[str, float]:
     bundle = load_bundle(workdir)
     held = load_held_out(load_materials(bundle.config, "test"), EvalConfig().call_frames)
@@ -64,10 +72,14 @@ def measure(workdir: Path, count: int, embed: Callable[[Sequence, str], Vectors]
     return {
         "answers": len(answers),
         "answers_among_themselves": within(answers),
+        "answers_and_their_centroid": to_centroid(answers),
         "answers_and_recordings": between(answers, recordings),
+        "answers_and_the_centroid_of_recordings": to_centroid(answers, recordings),
         "recordings_among_themselves": within(recordings),
+        "recordings_and_their_centroid": to_centroid(recordings),
         "recordings_through_the_codec_and_recordings": between(through, recordings),
         "answers_and_users": between(answers, others),
+        "users_and_the_centroid_of_answers": to_centroid(others, answers),
         "users_among_themselves": within(others),
     }
 
