@@ -20,6 +20,19 @@ TASKS = {
     "text": 0.11,
 }
 
+# With at most four pictures a step what sees forgets (docs/LOG.md), so its encoder, adapter and namer stay as they are.
+ALL_BUT_VISION = (
+    "audio_encoder",
+    "audio_adapter",
+    "audio_namer",
+    "modality_embedding",
+    "speech_decoder",
+    "speech_embedding",
+    "text_embedding",
+    "transformer",
+    "turn_head",
+)
+
 
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: one of configs/sizes.py."""
@@ -28,7 +41,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         "duplex",
         size,
         data=DataConfig(
-            tasks=TASKS,
+            tasks=TASKS | ({"dialogue": 0.65, "text": 0.14} if size == "voice" else {}),
             row_positions=256 if tiny else 2_048,
             rows=4 if tiny else 32,
             # At `small` a tenth more than the mixture asks for; patches in whole pictures.
@@ -48,5 +61,6 @@ def get_config(size: str = "tiny") -> ConfigDict:
             log_every=10 if tiny else 100,
             checkpoint_every=280 if tiny else 2_000,
             codes_dropout=0.7,
+            trainable=ALL_BUT_VISION if size == "voice" else ("",),
         ),
     )

@@ -1,12 +1,11 @@
-"""Augmentation of what the user's microphone hears, on 16 kHz waveforms, and of pictures; randomness is passed in."""
+"""Augmentation of what the user's microphone hears, on 16 kHz waveforms; randomness is passed in."""
 
 from __future__ import annotations
 
 import functools
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from PIL import Image
+from jaxtyping import Float
 
 from omni_jax.sound_frames import Variation, vary
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
@@ -127,30 +126,3 @@ def vary_mel(mel: Float[np.ndarray, "A8 M"], variation: Variation) -> Float[np.n
     for stretch in variation.times:
         mel[slice(*stretch)] = fill
     return mel
-
-
-def vary_picture(rng: np.random.Generator, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-    """Mirrors, turns by up to 15 degrees, scales and shifts by up to 15 %, and changes brightness and colours."""
-    picture = Image.fromarray(image)
-    if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    height, width = image.shape[:2]
-    angle, scale = rng.uniform(-0.26, 0.26), rng.uniform(0.85, 1.2)
-    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
-    shift_x, shift_y = rng.uniform(-0.1, 0.1, 2) * (width, height)
-    offset_x = width / 2 - cos * (width / 2 + shift_x) - sin * (height / 2 + shift_y)
-    offset_y = height / 2 + sin * (width / 2 + shift_x) - cos * (height / 2 + shift_y)
-    picture = picture.transform(
-        picture.size,
-        Image.Transform.AFFINE,
-        (cos, sin, offset_x, -sin, cos, offset_y),
-        resample=Image.Resampling.BILINEAR,
-        fillcolor=(255, 255, 255),
-    )
-    values = np.asarray(picture, np.float32)
-    if rng.random() < 0.3:
-        values = values[..., rng.permutation(3)]
-    if rng.random() < 0.15:
-        values = np.repeat(values.mean(-1, keepdims=True), 3, axis=-1)
-    contrast = rng.uniform(0.7, 1.1)
-    return np.clip(255.0 + (values - 255.0) * contrast, 0, 255).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 A dialogue is a pure function of its random generator. The user asks; the assistant's first voiced frame comes a fixed
 number of frames after the user's last voiced one, so that *when* to answer can be learned; while it speaks, the user
-may interrupt, and as often something happens that is no interruption (backchannel, noise, side talk, the assistant's
+may interrupt, and more often something happens that is no interruption (backchannel, noise, side talk, the assistant's
 own echo). Recipes: arXiv:2410.00037 section 4.2, arXiv:2408.02622.
 """
 
@@ -41,7 +41,7 @@ PAUSE_SHARE = 0.3
 SECOND_TURN_SHARE = 0.35
 SIDE_TALK_SHARE = 0.15  # said after the answer to somebody else, and not answered
 UNASKED_PICTURE_SHARE = 0.2  # a picture is there, but the question is about something else
-DISTURBED_SHARES = ((30, 0.9), (18, 0.6), (0, 0.05))  # of replies with at least so many frames
+DISTURBED_SHARES = ((30, 0.9), (18, 0.8), (0, 0.05))  # of replies with at least so many frames
 ATTEMPTS = 20
 NUM_DIALOGUES = 1 << 16  # keys only see to it that every question has its turn
 

@@ -17,7 +17,7 @@ from omni_jax.types import FRAME_LISTEN_SAMPLES, Control, Event, TurnState
 FRAME_MS = FRAME_LISTEN_SAMPLES // SAMPLES_PER_MS
 SILENT_CODES_WEIGHT = 0.1  # codes under LISTEN
 FALL_FRAMES = 2  # the sound of the last word dies away
-GAP_FRAMES = 3  # silent frames between the user's last voiced frame and the reply's first: 240 to 320 ms
+GAP_FRAMES = 2  # silent frames between the user's last voiced frame and the reply's first: 160 to 240 ms
 DECISION_FRAMES = 5  # in the first frames of a pause it could be the end of the turn
 
 

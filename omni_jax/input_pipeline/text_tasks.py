@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from omni_jax.input_pipeline import augment, features
+from omni_jax.input_pipeline import features
 from omni_jax.input_pipeline.corpus import PICTURE_REPLY, Picture
 from omni_jax.input_pipeline.materials import Materials, TaskSource
+from omni_jax.input_pipeline.picture_augment import vary_picture
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.timeline import Example, Layout
 from omni_jax.types import Control
@@ -111,7 +112,7 @@ def picture_patches(materials: Materials, picture: Picture, rng: np.random.Gener
     if materials.config.data.written_media:
         patches, positions = features.patches(picture.image, materials.config.model.vision)
         return patches[:, :0], positions
-    image = augment.vary_picture(rng, picture.image) if materials.augmented else picture.image
+    image = vary_picture(rng, picture.image) if materials.augmented else picture.image
     return features.patches(image, materials.config.model.vision)
 
 
