@@ -35,6 +35,8 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         codec_training=CodecTrainingConfig(
             readings=size == "voice",
+            speed_range=0.2 if size == "voice" else 0.0,
+            loudness_weight=10.0 if size == "voice" else 0.0,
             quantiser_start_step=quantised,
             # With the discriminators a step takes almost twice as long: at `tiny` only the last 12 % of them.
             adversarial_start_step=adversarial,

@@ -120,6 +120,7 @@ class CodecTrainingConfig:
 
     segment_samples: int = 30_720  # 1.28 s
     readings: bool = False  # hears the corpus' readings, in many more voices, besides its speech
+    speed_range: float = 0.0  # half of the crops play up to this much (log) faster or slower, as other speakers
     quantiser_start_step: int = 400
     adversarial_start_step: int = 10**9  # a discriminator costs 2-3 x a step
     adversarial_samples: int = 11_520  # the discriminators hear a crop
@@ -129,6 +130,7 @@ class CodecTrainingConfig:
     kmeans_batches: int = 48  # their latents give the first codebooks
     mel_weight: float = 15.0
     stft_weight: float = 1.0
+    loudness_weight: float = 0.0  # PESQ's view of the difference; a seventh of a step's time at `voice`
     adversarial_share: float = 0.3  # norm of the adversarial gradient against the reconstruction's
     feature_weight: float = 2.0  # against 1 for the generator's hinge loss
     commit_weight: float = 0.25
@@ -156,7 +158,7 @@ class TrainingConfig:
     microbatches: int = 1  # parts of a batch whose gradients are summed before the update
     keep_checkpoints: int = 2
     trainable: tuple[str, ...] = ("",)  # prefixes of parameter paths; "" is everything; PREFIX@STEP: from a step on
-    init_from: str = ""  # starting parameters: a workdir, or parts as PATH_PATTERN=WORKDIR,...
+    init_from: str = ""  # starting parameters: a workdir, or (but for a codec) parts as PATH_PATTERN=WORKDIR,...
     codec_from: str = ""  # the codec workdir (stages that use speech codes)
     codes_dropout: float = 0.0  # share of rows whose own past codes are hidden or another row's
     tensorboard: bool = True  # metrics.jsonl is always written

@@ -15,7 +15,7 @@ import optax.contrib
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from omni_jax.checkpoint import Checkpointer, local_folder
+from omni_jax.checkpoint import Checkpointer, load_codec, local_folder
 from omni_jax.codec_config import CodecConfig
 from omni_jax.config import Config, OptimizerConfig
 from omni_jax.errors import ConfigError
@@ -71,7 +71,7 @@ def train_codec_on(
     # `spectral` starts with the same bits as in the runs that are logged.
     options = RUNS_ONCE if config.recipe else None
     create = jax.jit(method.create, out_shardings=everywhere, compiler_options=options)
-    state = resume(run, create(config.seed), loader)
+    state = resume(run, starting_state(config, create(config.seed)), loader)
     step = compile_codec_step(config, mesh, method.step, state)
     prepare = functools.partial(method.prepare, loader)
     state = train(run, state, step, loader, config.data.rows, prepare)
@@ -136,9 +136,34 @@ def init_codec_state(config: Config, optimizers: CodecOptimizers, seed: int) -> 
     return TrainState(params, opt_state, jnp.zeros((), jnp.int32), key, new_guard())
 
 
+def starting_state(config: Config, state: TrainState) -> TrainState:
+    """`state` with the codec of `training.init_from`, whose codes count as equally used; as it is where none is named.
+
+    Raises:
+        ConfigError: a recipe is trained, or the workdir holds another codec, or a phase without codes is planned.
+    """
+    workdir = config.training.init_from
+    if not workdir:
+        return state
+    if config.recipe:
+        raise ConfigError(f"training.init_from={workdir}: a recipe starts from nothing: leave init_from empty")
+    if config.codec_training.quantiser_start_step:
+        raise ConfigError(
+            f"training.init_from={workdir} brings its codebooks: keep them by "
+            "--config.codec_training.quantiser_start_step=0"
+        )
+    before, params = load_codec(workdir)
+    if before.codec != config.codec:
+        raise ConfigError(f"training.init_from={workdir} holds another codec: use its size and codec flags")
+    usage = state.opt_state.quantizer.usage
+    quantizer = QuantizerState(usage, params["codebooks"] * usage[..., None])
+    return placed_like(state, state._replace(params=params, opt_state=state.opt_state._replace(quantizer=quantizer)))
+
+
 def kmeans_start(config: Config, loader: Loader, steps_done: int, state: TrainState) -> TrainState:
     """Sets the codebooks by residual k-means over fresh latents before the first quantised step."""
-    if steps_done != config.codec_training.quantiser_start_step or config.codec.fsq_levels:
+    has_codebooks = config.codec.fsq_levels or config.training.init_from
+    if steps_done != config.codec_training.quantiser_start_step or has_codebooks:
         return state
     return start_quantizer(config, state, loader)
 

@@ -20,6 +20,7 @@ from omni_jax.models import codec
 from omni_jax.models.codec import discriminators
 from omni_jax.nn.quantize import Quantized, QuantizerState, count_usage, ema_update, perplexity, quantize
 from omni_jax.training import codec_losses
+from omni_jax.training.loudness_loss import loudness_loss
 from omni_jax.training.state import TrainState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -127,8 +128,13 @@ def _reconstruction(config: Config, wav: Array, fake: Array) -> tuple[tuple[Arra
     training = config.codec_training
 
     def loss(fake: Array) -> tuple[Array, Metrics]:
-        mel, stft = codec_losses.reconstruction_losses(wav[:, :-late], fake[:, late:])
-        return training.mel_weight * mel + training.stft_weight * stft, {"mel": mel, "stft": stft}
+        real, fake = wav[:, :-late], fake[:, late:]
+        mel, stft = codec_losses.reconstruction_losses(real, fake)
+        total, metrics = training.mel_weight * mel + training.stft_weight * stft, {"mel": mel, "stft": stft}
+        if training.loudness_weight:
+            metrics["loudness"] = loudness_loss(real, fake)
+            total += training.loudness_weight * metrics["loudness"]
+        return total, metrics
 
     return jax.value_and_grad(loss, has_aux=True)(fake)
 

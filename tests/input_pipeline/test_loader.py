@@ -10,7 +10,7 @@ import pytest
 
 from omni_jax.errors import UserError
 from omni_jax.input_pipeline.batch_keys import batch_keys
-from omni_jax.input_pipeline.codec_loader import CodecCrops
+from omni_jax.input_pipeline.codec_loader import CodecCrops, at_speed, draw_speed
 from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
 from omni_jax.input_pipeline.materials import TaskSource, corpus_source
 from omni_jax.input_pipeline.records import DataError
@@ -170,6 +170,21 @@ def test_the_codec_hears_readings_where_it_is_to(config, tmp_path):
     assert num_clips("test", True) == num_clips("test", False)
     with pytest.raises(DataError, match="readings"):
         num_clips("train", True, config.data.corpus)
+
+
+def test_another_speed_moves_pitch_and_phones_together(config):
+    tone = np.sin(2 * np.pi * 400.0 * np.arange(60_000) / 24_000).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(at_speed(tone, 1.25, 24_000)))
+    assert np.argmax(spectrum) == 500
+    training = dataclasses.replace(config.codec_training, speed_range=0.3)
+    crops = CodecCrops(dataclasses.replace(config, codec_training=training), corpus_source(config), "train")
+    clip = next(clip for clip in crops._clips if clip.phones)
+    slow, fast = crops._phones(clip, 0, 0.5), crops._phones(clip, 0, 1.0)
+    assert len(set(fast)) > 3
+    assert np.mean(slow[: len(fast)][::2] == fast[: len(slow[::2])]) > 0.8  # but for the rounding to 20 ms
+    drawn = [crops.crop(0, np.random.default_rng(seed)) for seed in range(4)]
+    assert all(crop.wav.shape == (30_720,) and crop.wav.dtype == np.float32 for crop in drawn)
+    assert len({draw_speed(0.3, np.random.default_rng(seed)) for seed in range(20)}) > 5
 
 
 def test_readings_are_heard_by_the_encoder_alone(everything, tmp_path):

@@ -12,9 +12,10 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from omni_jax.checkpoint import Checkpointer
+from omni_jax.checkpoint import Checkpointer, load_codec
 from omni_jax.codec_config import CodecConfig
 from omni_jax.config import CodecTrainingConfig, Config, DataConfig, OptimizerConfig, TrainingConfig
+from omni_jax.errors import ConfigError
 from omni_jax.input_pipeline.codec_loader import CodecBatch
 from omni_jax.model_config import ModelConfig
 from omni_jax.models.codec.discriminators import Judgement
@@ -44,6 +45,7 @@ CONFIG = Config(
     codec_training=CodecTrainingConfig(
         segment_samples=SAMPLES,
         quantiser_start_step=QUANTISED_FROM,
+        loudness_weight=1.0,
         adversarial_start_step=ADVERSARIAL_FROM,
         adversarial_samples=3_840,
         discriminator_dim=4,
@@ -201,6 +203,24 @@ def test_resumed_run_is_the_uninterrupted_one(history, workdir):
     jax.tree.map(np.testing.assert_array_equal, resumed.params, last.params)
     jax.tree.map(np.testing.assert_array_equal, resumed.opt_state, last.opt_state)
     assert [line["step"] for line in read_metrics(workdir)] == list(range(SAVED_STEP + 1, STEPS + 1))
+
+
+def test_goes_on_from_another_codec_with_its_codebooks(history, workdir):
+    assert all(values["loudness"] > 0 for values in history[1])
+    saved = load_codec(workdir)[1]
+    quantised = dataclasses.replace(CONFIG.codec_training, quantiser_start_step=0)
+    training = dataclasses.replace(CONFIG.training, init_from=str(workdir))
+    config = dataclasses.replace(CONFIG, codec_training=quantised, training=training)
+    fresh = codec_stage.init_codec_state(config, codec_stage.make_optimizers(config), 1)
+    state = codec_stage.starting_state(config, fresh)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), saved)
+    np.testing.assert_allclose(state.opt_state.quantizer.codebooks, saved["codebooks"], rtol=1e-5)
+    assert codec_stage.kmeans_start(config, None, 0, state) is state
+    with pytest.raises(ConfigError, match="quantiser_start_step=0"):
+        codec_stage.starting_state(dataclasses.replace(config, codec_training=CONFIG.codec_training), fresh)
+    other = dataclasses.replace(config, codec=dataclasses.replace(config.codec, latent_dim=8))
+    with pytest.raises(ConfigError, match="another codec"):
+        codec_stage.starting_state(other, fresh)
 
 
 def test_phone_loss_ignores_unknown_phones():
