@@ -21,11 +21,11 @@ WINDOW, HOP = 768, 384  # 32 ms, half of it new
 NUM_BANDS, HIGHEST_HZ = 49, 8_000.0  # of wide-band PESQ
 LEVEL = 10.0**6.5  # power of active speech over all bands, where 1 is 0 dB of sound pressure
 ACTIVE_SHARE = 1e-3  # of the loudest frame's power
-EXPONENT, SONES = 0.23, 0.1866  # Zwicker's law; P.862.2's loudness factor
+EXPONENT, SONES = 0.23, 0.1866  # Zwicker's law; the factor of P.862's reference code at 16 kHz
 MASKED_SHARE = 0.25  # of the softer one's loudness
 ASYMMETRY_EXPONENT, ASYMMETRY_FLOOR, ASYMMETRY_RANGE = 1.2, 50.0, (3.0, 12.0)
 LOUDEST = 45.0
-SYMMETRIC_WEIGHT, ASYMMETRIC_WEIGHT = 0.1, 0.0309  # P.862, section 10.2.8
+SYMMETRIC_WEIGHT, ASYMMETRIC_WEIGHT = 0.1, 0.0309  # PESQ is 4.5 less these two parts
 EPSILON = 1e-6
 
 
@@ -73,7 +73,7 @@ def _loudness(power: Float[Array, "B T K"]) -> Float[Array, "B T K"]:
 
 @functools.lru_cache(maxsize=1)
 def _bands() -> tuple[Float[np.ndarray, "F K"], Float[np.ndarray, " K"], float]:
-    """Each bin's share in each band (Bark after Traunmueller's asinh law), thresholds of hearing (Terhardt), width."""
+    """Each bin's share in each band (Bark: Wang, Sekey, Gersho 1992), thresholds of hearing (Terhardt), width."""
     half_bin = SPEECH_SAMPLE_RATE_HZ / WINDOW / 2
     bins = np.linspace(0.0, SPEECH_SAMPLE_RATE_HZ / 2, WINDOW // 2 + 1)
     low, high = _bark(np.maximum(bins - half_bin, 0.0))[:, None], _bark(bins + half_bin)[:, None]
