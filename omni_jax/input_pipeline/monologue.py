@@ -21,7 +21,7 @@ LISTEN_WEIGHT = 0.1
 DECISION_WEIGHT = 2.0
 FILL_WEIGHT = 0.4
 TRANSITION_WEIGHT = 5.0
-INTERRUPT_WEIGHT = 16.0  # the rarest decision: in one dialogue of six, in one frame of three
+INTERRUPT_WEIGHT = 48.0  # the rarest decision, in one dialogue of six; to go on by mistake is worse than to stop
 WORD_WEIGHT = 3.0
 # Weighted like a transition, the end of a turn wins wherever the model is unsure of its next word: replies break off.
 END_WEIGHT = 1.0

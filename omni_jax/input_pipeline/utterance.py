@@ -12,7 +12,7 @@ from omni_jax.input_pipeline.corpus import Span, SpeechClip
 from omni_jax.types import LISTEN_SAMPLE_RATE_HZ
 
 SAMPLES_PER_MS = LISTEN_SAMPLE_RATE_HZ // 1000
-SPEED_RANGE = (0.9, 1.12)
+SPEED_RANGE = (0.85, 1.18)
 PAUSE_MS = (400.0, 1500.0)
 SPLICE_SAMPLES = 80  # 5 ms ramps where a pause is put in
 

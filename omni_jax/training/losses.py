@@ -14,7 +14,7 @@ from omni_jax.types import ABSENT, Batch, Control, Modality, ModelOutput, Projec
 _BETWEEN_WORDS_WEIGHT = 0.1
 # Speech that is not a turn must stop the assistant or leave it alone; a dialogue has only a few frames of it.
 _BARGE_IN_STATES = (TurnState.BACKCHANNEL, TurnState.INTERRUPT, TurnState.SIDE_TALK)
-_BARGE_IN_WEIGHT = 5.0
+_BARGE_IN_WEIGHT = 3.0
 
 
 def omni_loss(
