@@ -110,7 +110,7 @@ def test_turn_terms_skip_what_is_not_labelled_and_stress_who_speaks_while_the_mo
     turn, activity = turn_terms(output, batch)
     picked = np.take_along_axis(log_softmax(output.turn_logits), np.maximum(state, 0)[..., None], -1)[..., 0]
     barge_in = np.isin(state, (TurnState.BACKCHANNEL, TurnState.INTERRUPT, TurnState.SIDE_TALK))
-    weights = np.where(state == ABSENT, 0.0, np.where(barge_in, 5.0, 1.0))
+    weights = np.where(state == ABSENT, 0.0, np.where(barge_in, 3.0, 1.0))
     assert len(set(state[state != ABSENT])) == len(TurnState)
     np.testing.assert_allclose(turn, -(weights * picked).sum() / weights.sum(), **CLOSE)
     probability = 1 / (1 + np.exp(-output.vad_logits))
