@@ -130,7 +130,7 @@ class CodecTrainingConfig:
     kmeans_batches: int = 48  # their latents give the first codebooks
     mel_weight: float = 15.0
     stft_weight: float = 1.0
-    loudness_weight: float = 0.0  # PESQ's view of the difference; a seventh of a step's time at `voice`
+    loudness_weight: float = 0.0  # differences as PESQ reckons them
     adversarial_share: float = 0.3  # norm of the adversarial gradient against the reconstruction's
     feature_weight: float = 2.0  # against 1 for the generator's hinge loss
     commit_weight: float = 0.25

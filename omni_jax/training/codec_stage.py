@@ -71,7 +71,10 @@ def train_codec_on(
     # `spectral` starts with the same bits as in the runs that are logged.
     options = RUNS_ONCE if config.recipe else None
     create = jax.jit(method.create, out_shardings=everywhere, compiler_options=options)
-    state = resume(run, starting_state(config, create(config.seed)), loader)
+    fresh = create(config.seed)
+    state = resume(run, fresh, loader)
+    if state is fresh:
+        state = starting_state(config, fresh)
     step = compile_codec_step(config, mesh, method.step, state)
     prepare = functools.partial(method.prepare, loader)
     state = train(run, state, step, loader, config.data.rows, prepare)
