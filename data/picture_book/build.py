@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build_dir", type=pathlib.Path, default=fetch.BUILD_DIR)
     parser.add_argument("--corpus_dir", type=pathlib.Path, default=CORPUS_DIR)
-    parser.add_argument("--configs", nargs="+", default=["pictures", "speech", "readings", "text"])
+    parser.add_argument("--configs", nargs="+", default=["pictures", "speech", "readings", "crowd", "text"])
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that encode speech")
     parser.add_argument("--overwrite", action="store_true", help="replace a version that is there")
     args = parser.parse_args()

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data.picture_book import clips, fetch, readings, script, speech
+from data.picture_book import clips, crowd, fetch, readings, script, speech
 from data.picture_book.timing import SAMPLE_RATE
 
 INTEGER = np.int64
@@ -24,6 +24,7 @@ CONFIGS = {
     "pictures": "Clip art and icons of everyday things, 64 x 64, with labels",
     "speech": "Questions, requests and answers, synthesised, with word and phone timings",
     "readings": "Dictionary lines, each read in a blended voice of its own, for the codec alone",
+    "crowd": "The users' training lines again, each clip in a blended voice of its own",
     "text": "Short glosses and examples, and what the corpus says, as writing",
 }
 
@@ -65,8 +66,9 @@ class PictureBook(tfds.core.GeneratorBasedBuilder):
         del dl_manager  # `fetch.py` has fetched everything
         speak = functools.partial(speech_examples, workers=self.workers)
         read = functools.partial(reading_examples, workers=self.workers)
-        make = {"pictures": picture_examples, "speech": speak, "readings": read, "text": text_examples}
-        splits = ("train",) if self.builder_config.name == "readings" else ("train", "test")
+        ask = functools.partial(crowd_examples, workers=self.workers)
+        make = {"pictures": picture_examples, "speech": speak, "readings": read, "crowd": ask, "text": text_examples}
+        splits = ("train",) if self.builder_config.name in ("readings", "crowd") else ("train", "test")
         return {split: make[self.builder_config.name](self.build_dir, split) for split in splits}
 
     def _generate_examples(self):
@@ -101,6 +103,13 @@ def reading_examples(build_dir: pathlib.Path, split: str, workers: int) -> Itera
     """The readings that `speech.py` has made so far; all are for training."""
     made = [u for u in readings.plan(build_dir) if u.split == split and speech.clip_paths(build_dir, u)[1].exists()]
     yield from finished_examples(build_dir, made, {}, workers)
+
+
+def crowd_examples(build_dir: pathlib.Path, split: str, workers: int) -> Iterator[tuple[str, dict]]:
+    """The crowd's clips that `speech.py` has made so far; the answers are those of `speech`."""
+    made = [u for u in crowd.plan() if u.split == split and speech.clip_paths(build_dir, u)[1].exists()]
+    answers = {u.text: u.id for u in script.assistant_replies()}
+    yield from finished_examples(build_dir, made, answers, workers)
 
 
 def finished_examples(

@@ -1,4 +1,4 @@
-"""Synthesises every utterance of the script and every reading: a FLAC and a JSON (phones and words with times) each.
+"""Synthesises the script, the readings and the crowd: a FLAC and a JSON (phones and words with times) an utterance.
 
 `python -m data.picture_book.speech [--worker=0 --workers=2]`. Start one process a core. It can be stopped at any time
 and started again: a clip is written under a temporary name and renamed when whole;
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import rich.progress
 import soundfile
 
-from data.picture_book import classic, fetch, readings, script, voices
+from data.picture_book import classic, crowd, fetch, readings, script, voices
 from data.picture_book.timing import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("all", "kokoro", "classic"), default="all")
     args = parser.parse_args()
     (args.build_dir / "speech").mkdir(parents=True, exist_ok=True)
-    plan = [*script.plan(), *readings.plan(args.build_dir)]
+    plan = [*script.plan(), *readings.plan(args.build_dir), *crowd.plan()]
     wanted = [u for u in plan if args.engine in ("all", "kokoro" if voices.is_kokoro(u.voice) else "classic")]
     share = wanted[args.worker :: args.workers]
     todo = [u for u in share if not clip_paths(args.build_dir, u)[1].exists()]

@@ -54,7 +54,7 @@ class CodeCache:
         return {clip_id: len(codes) - TAIL_FRAMES for clip_id, codes in self.clips.items()}
 
     def save(self, directory: str | Path) -> Path:
-        """Writes `codes2-<start of the codec's sha256>.npz`, whole or not at all."""
+        """Writes `codes3-<start of the codec's sha256>.npz`, whole or not at all."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         names = list(self.clips)
@@ -98,7 +98,7 @@ class CodeCache:
 
 def file_name(codec_sha256: str) -> str:
     """The number after "codes" changes with what a cache holds, so that an older one is built again."""
-    return f"codes2-{codec_sha256[:16]}.npz"
+    return f"codes3-{codec_sha256[:16]}.npz"
 
 
 def build_code_cache(clips: Mapping[str, Wav], encode_fn: EncodeFn, codec_sha256: str) -> CodeCache:

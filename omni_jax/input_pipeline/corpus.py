@@ -103,6 +103,11 @@ def load_readings(source: Source, sample_rate_hz: int) -> tuple[SpeechClip, ...]
     return _speech(source, source.part("readings"), "train", sample_rate_hz)
 
 
+def load_crowd(source: Source, sample_rate_hz: int) -> tuple[SpeechClip, ...]:
+    """The users' training lines again, each clip in a voice of its own. Raises DataError as `load_speech`."""
+    return _speech(source, source.part("crowd"), "train", sample_rate_hz)
+
+
 def load_pictures(source: Source, split: str) -> tuple[Picture, ...]:
     """Raises DataError as `load_speech`."""
     return _checked(source, source.part("pictures"), split, _picture)

@@ -16,7 +16,16 @@ from omni_jax.errors import UserError
 from omni_jax.input_pipeline import augment, features
 from omni_jax.input_pipeline.chat_template import ChatTemplate, load_chat_template
 from omni_jax.input_pipeline.codes import CodeCache
-from omni_jax.input_pipeline.corpus import SPLITS, Picture, Source, SpeechClip, load_pictures, load_speech, load_text
+from omni_jax.input_pipeline.corpus import (
+    SPLITS,
+    Picture,
+    Source,
+    SpeechClip,
+    load_crowd,
+    load_pictures,
+    load_speech,
+    load_text,
+)
 from omni_jax.input_pipeline.phones import phone_inventory
 from omni_jax.input_pipeline.readers.sources import OwnSources
 from omni_jax.input_pipeline.records import Quarantine
@@ -52,8 +61,11 @@ class Materials:
         return self.split == "train"
 
     def speech(self, role: str) -> list[SpeechClip]:
-        """The split's clips of "user" or "assistant" at 16 kHz."""
-        return [clip for clip in load_speech(self.source, self.split, LISTEN_SAMPLE_RATE_HZ) if clip.role == role]
+        """The split's clips of "user" or "assistant" at 16 kHz, in training those of `data.crowd`, too."""
+        clips = load_speech(self.source, self.split, LISTEN_SAMPLE_RATE_HZ)
+        if self.split == "train" and self.config.data.crowd:
+            clips += load_crowd(self.source, LISTEN_SAMPLE_RATE_HZ)
+        return [clip for clip in clips if clip.role == role]
 
     def assistant(self) -> list[SpeechClip]:
         """Every clip of the assistant that users of a split can get to hear; held-out users ask known things too."""

@@ -12,12 +12,13 @@ import sentencepiece
 import soundfile
 
 from data.picture_book import catalogue, lexicon, phrases, script, tokenizer, voices
+from data.picture_book import crowd as crowd_script
 from data.picture_book import pictures as pictures_script
-from data.picture_book.readings import CLIPS
+from data.picture_book import readings as readings_script
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "data" / "corpus" / "picture_book"
-LARGEST_BYTES = 29_000_000
+LARGEST_BYTES = 40_000_000
 SPLITS = ("train", "test")
 
 
@@ -93,6 +94,11 @@ def readings() -> list[dict]:
 
 
 @pytest.fixture(scope="module")
+def crowd() -> list[dict]:
+    return _read("crowd", "train")
+
+
+@pytest.fixture(scope="module")
 def pictures() -> dict[str, list[dict]]:
     return {split: _read("pictures", split) for split in SPLITS}
 
@@ -153,9 +159,10 @@ def test_held_out_voices_speak_in_test_only_and_reserved_ones_never(speech):
     assert all(e["held_voice"][0] == (split == "test") for split in SPLITS for e in _users(speech[split]))
 
 
-def test_every_reading_has_a_voice_of_its_own_that_no_held_out_or_reserved_voice_is_part_of(readings):
-    names = [_text(e, "voice") for e in readings]
-    assert len(set(names)) == len(names) == CLIPS
+def test_readings_and_crowd_have_a_voice_a_clip_that_no_held_out_or_reserved_voice_is_part_of(readings, crowd):
+    assert len(readings) == readings_script.CLIPS and len(crowd) == len(crowd_script.plan())
+    names = [_text(e, "voice") for e in readings + crowd]
+    assert len(set(names)) == len(names)
     for name in names:
         weights = voices.blend(name)
         assert sum(weights.values()) == pytest.approx(1) and len(weights) == 3
@@ -167,6 +174,16 @@ def test_readings_are_of_the_training_text(readings):
     lines = {split: {script.normalise(_text(e, "text")) for e in _read("text", split)} for split in SPLITS}
     said = {_text(e, "text") for e in readings}
     assert said <= lines["train"] and not said & lines["test"]
+
+
+def test_the_crowd_says_what_users_say_in_training_and_is_answered_alike(speech, crowd):
+    said = {(_text(e, "kind"), _text(e, "text")): e for e in _users(speech["train"])}
+    for example in crowd:
+        known = said[_text(example, "kind"), _text(example, "text")]
+        assert [_text(example, name) for name in ("reply", "answer_id")] == [
+            _text(known, name) for name in ("reply", "answer_id")
+        ]
+    assert {_text(e, "kind") for e in crowd} == set(crowd_script.TAKES)
 
 
 def test_held_out_combinations_and_sentences_are_not_in_training(speech):

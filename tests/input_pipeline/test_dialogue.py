@@ -201,7 +201,7 @@ def test_a_code_cache_of_another_codec_or_cut_off_is_refused(tmp_path, codes):
         CodeCache.load(tmp_path, codes.codec_sha256)
     path = codes.save(tmp_path)
     with pytest.raises(DataError, match="codes of codec 000000"):
-        path.rename(tmp_path / f"codes2-{'2' * 16}.npz")
+        path.rename(tmp_path / f"codes3-{'2' * 16}.npz")
         CodeCache.load(tmp_path, "2" * 64)
     cut = codes.save(tmp_path)
     cut.write_bytes(cut.read_bytes()[:200])

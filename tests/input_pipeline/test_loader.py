@@ -12,7 +12,7 @@ from omni_jax.errors import UserError
 from omni_jax.input_pipeline.batch_keys import batch_keys
 from omni_jax.input_pipeline.codec_loader import CodecCrops, at_speed, draw_speed
 from omni_jax.input_pipeline.loader import make_codec_loader, make_loader
-from omni_jax.input_pipeline.materials import TaskSource, corpus_source
+from omni_jax.input_pipeline.materials import TaskSource, corpus_source, load_materials
 from omni_jax.input_pipeline.records import DataError
 from omni_jax.input_pipeline.task_stream import TaskExamples, shuffled_keys
 from omni_jax.input_pipeline.tasks import Task
@@ -200,6 +200,19 @@ def test_readings_are_heard_by_the_encoder_alone(everything, tmp_path):
     assert np.any(batch.media.phones > 0) and np.any(batch.media.words > 0)
     with pytest.raises(DataError, match="readings"):
         make_loader(with_data(config, corpus=everything.data.corpus), "train", None)
+
+
+def test_the_crowd_joins_the_users_of_training_where_it_is_to(everything, tmp_path):
+    corpus = shutil.copytree(everything.data.corpus, tmp_path / "corpus")
+    shutil.copytree(corpus / "speech", corpus / "crowd")
+
+    def num_users(split, corpus=corpus, crowd=True):
+        return len(load_materials(with_data(everything, corpus=str(corpus), crowd=crowd), split).speech("user"))
+
+    assert num_users("train") == 2 * num_users("train", crowd=False) > 0
+    assert num_users("test") == num_users("test", crowd=False)
+    with pytest.raises(DataError, match="crowd"):
+        num_users("train", everything.data.corpus)
 
 
 def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):

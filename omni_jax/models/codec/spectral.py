@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Int
 from omni_jax import dsp
 from omni_jax.codec_config import CodecConfig
 from omni_jax.nn import fsq
+from omni_jax.nn.code_search import search_codes
 from omni_jax.nn.conv import CausalConv, ConvNeXtStack
-from omni_jax.nn.quantize import dequantize, quantize
+from omni_jax.nn.quantize import dequantize
 from omni_jax.types import FRAME_SPEECH_SAMPLES
 
 State = dict[str, Any]
@@ -146,7 +147,7 @@ class SpectralCodec(nnx.Module):
 
     def encode_step(self, wav: Float[Array, "B N"], state: State) -> tuple[Int[Array, "B T Q"], State]:
         latents, state = self.encoder(wav, state)
-        return quantize(latents, self.codebooks[...]).codes, state
+        return search_codes(latents, self.codebooks[...]), state
 
     def decode_step(self, codes: Int[Array, "B T Q"], state: State) -> tuple[Float[Array, "B N"], State]:
         wav, state = self.decoder(dequantize(codes, self.codebooks[...]), state)
