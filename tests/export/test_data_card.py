@@ -18,9 +18,9 @@ def test_the_shipped_corpus():
     card = data_card(_config(CORPUS))
     assert card["corpus"] == "picture_book"
     assert [source["name"] for source in card["sources"]] == [
-        f"picture_book/{x}" for x in ("pictures", "readings", "speech", "text")
+        f"picture_book/{x}" for x in ("crowd", "pictures", "readings", "speech", "text")
     ]
-    assert card["sources"][2]["examples"] == {"train": 2448, "test": 505}
+    assert card["sources"][3]["examples"] == {"train": 2448, "test": 505}
     assert "CC BY 4.0" in card["licences"] and "WordNet" in card["licences"]
 
 
