@@ -34,7 +34,6 @@ def get_config(size: str = "tiny") -> ConfigDict:
         size,
         data=DataConfig(
             tasks=TASKS,
-            crowd=size == "voice",
             row_positions=256 if tiny else 1_024,
             rows=4 if tiny else 64,
             # At `small` a tenth more than the mixture asks for; patches in whole pictures.

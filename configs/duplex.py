@@ -42,7 +42,6 @@ def get_config(size: str = "tiny") -> ConfigDict:
         size,
         data=DataConfig(
             tasks=TASKS | ({"dialogue": 0.65, "text": 0.14} if size == "voice" else {}),
-            crowd=size == "voice",
             row_positions=256 if tiny else 2_048,
             rows=4 if tiny else 32,
             # At `small` a tenth more than the mixture asks for; patches in whole pictures.

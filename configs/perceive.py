@@ -22,7 +22,6 @@ def get_config(size: str = "tiny") -> ConfigDict:
         size,
         data=DataConfig(
             tasks={"hear": 0.37, "reading": 0.23, "see": 0.4} if size == "voice" else {"hear": 0.6, "see": 0.4},
-            crowd=size == "voice",
             row_positions=32,
             rows=4 if tiny else 64,
             audio_slots=384 if tiny else 336 if small else 768,

@@ -40,7 +40,6 @@ class DataConfig:
     corpus: str = "data/corpus/picture_book"
     tokenizer: str = "data/corpus/picture_book/spm.model"
     sources: Mapping[str, str] = field(default_factory=dict)  # name -> FORMAT:PATH, in place of the corpus
-    crowd: bool = False  # training's users speak in the many voices of the corpus' crowd, too
     tasks: Mapping[str, Any] = field(default_factory=dict)  # task name -> share, or ((step, share), ...)
     share_of: str = "positions"  # positions | examples
     temperature: float = 0.0  # T > 0: shares times the task's number of examples ** (1 / T)

@@ -61,9 +61,9 @@ class Materials:
         return self.split == "train"
 
     def speech(self, role: str) -> list[SpeechClip]:
-        """The split's clips of "user" or "assistant" at 16 kHz, in training those of `data.crowd`, too."""
+        """The split's clips of "user" or "assistant" at 16 kHz, in training with the crowd of a corpus that has one."""
         clips = load_speech(self.source, self.split, LISTEN_SAMPLE_RATE_HZ)
-        if self.split == "train" and self.config.data.crowd:
+        if self.split == "train" and self.source.part("crowd").is_dir():
             clips += load_crowd(self.source, LISTEN_SAMPLE_RATE_HZ)
         return [clip for clip in clips if clip.role == role]
 

@@ -202,17 +202,15 @@ def test_readings_are_heard_by_the_encoder_alone(everything, tmp_path):
         make_loader(with_data(config, corpus=everything.data.corpus), "train", None)
 
 
-def test_the_crowd_joins_the_users_of_training_where_it_is_to(everything, tmp_path):
+def test_the_crowd_joins_the_users_of_training(everything, tmp_path):
     corpus = shutil.copytree(everything.data.corpus, tmp_path / "corpus")
     shutil.copytree(corpus / "speech", corpus / "crowd")
 
-    def num_users(split, corpus=corpus, crowd=True):
-        return len(load_materials(with_data(everything, corpus=str(corpus), crowd=crowd), split).speech("user"))
+    def num_users(split, corpus):
+        return len(load_materials(with_data(everything, corpus=str(corpus)), split).speech("user"))
 
-    assert num_users("train") == 2 * num_users("train", crowd=False) > 0
-    assert num_users("test") == num_users("test", crowd=False)
-    with pytest.raises(DataError, match="crowd"):
-        num_users("train", everything.data.corpus)
+    assert num_users("train", corpus) == 2 * num_users("train", everything.data.corpus) > 0
+    assert num_users("test", corpus) == num_users("test", everything.data.corpus)
 
 
 def test_the_stream_does_not_depend_on_who_reads_its_shards(everything, codes):
