@@ -1,7 +1,7 @@
 """Who else asks, murmurs and interrupts: the users' training lines again, each clip in a blended voice of its own.
 
-Users of `speech` have 20 voices in training. A model that has heard no more knows a murmur of theirs from an
-interruption, and of new voices less well.
+Users of `speech` have 20 voices in training. A model that had heard users in these alone told their turns with an F1 of
+.88, and those of new voices with .85 (docs/LOG.md).
 """
 
 import random

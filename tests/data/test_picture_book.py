@@ -18,7 +18,7 @@ from data.picture_book import readings as readings_script
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CORPUS = ROOT / "data" / "corpus" / "picture_book"
-LARGEST_BYTES = 40_000_000
+LARGEST_BYTES = 34_000_000
 SPLITS = ("train", "test")
 
 
