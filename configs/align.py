@@ -51,7 +51,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         # The encoders' own targets stay strong, so that what they have learned is not lost to the transformer's noise.
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.2),
         training=TrainingConfig(
-            steps={"tiny": 160, "voice": 1_500}.get(size, 100_000),
+            steps={"tiny": 160, "voice": 1_000}.get(size, 100_000),
             log_every=10 if tiny else 100,
             checkpoint_every=80 if tiny else 2_000,
             codes_dropout=0.7,

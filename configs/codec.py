@@ -18,7 +18,7 @@ NEVER = 10**9  # in 1,500 steps discriminators made no difference (docs/LOG.md)
 def get_config(size: str = "tiny") -> ConfigDict:
     """`size`: tiny, voice (the same codec, trained for longer) or small."""
     tiny = size in LAPTOP
-    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (13_000, 1_500, NEVER)}.get(
+    steps, quantised, adversarial = {"tiny": (1_100, 180, 970), "voice": (9_000, 1_500, NEVER)}.get(
         size, (400_000, 20_000, 50_000)
     )
     return codec_config(

@@ -57,7 +57,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(turn=0.6, phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps={"tiny": 620, "voice": 5_000}.get(size, 100_000),
+            steps={"tiny": 620, "voice": 4_500}.get(size, 100_000),
             log_every=10 if tiny else 100,
             checkpoint_every=280 if tiny else 2_000,
             codes_dropout=0.7,

@@ -37,7 +37,7 @@ def get_config(size: str = "tiny") -> ConfigDict:
         ),
         loss=LossConfig(phone=1.0, word=2.0, tag=1.0, ctc=0.0),
         training=TrainingConfig(
-            steps={"tiny": 600, "voice": 3_000}.get(size, 50_000),
+            steps={"tiny": 600, "voice": 2_500}.get(size, 50_000),
             log_every=10 if tiny else 100,
             checkpoint_every=300 if tiny else 2_000,
             # Words and names stay where pretraining has put them in the space of text.
