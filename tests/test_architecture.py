@@ -20,7 +20,7 @@ LEVELS = {
     3: ("models",),
     4: ("checkpoint",),
     5: ("training", "streaming", "export", "pretrained"),
-    6: ("evals", "serving", "planning"),
+    6: ("evals", "planning"),
     7: ("report",),
 }
 CONFIG_CLASSES = ("config", "config_dict", "model_config", "codec_config", "recipe_config", "errors")
