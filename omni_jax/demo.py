@@ -31,6 +31,7 @@ from omni_jax.export.bundle import Bundle, load_bundle
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.report.terminal import legend, picture_blocks, state_strip
+from omni_jax.streaming.audio_files import require_writable
 from omni_jax.streaming.call import QUIET_CONTROLS, CallReport, stream_call, summarise
 from omni_jax.streaming.playback import find_player, play
 from omni_jax.streaming.session import FrameResult, Session
@@ -71,6 +72,7 @@ class Talk(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     flags = _parse(arguments)
     player = find_player() if flags.play else None
+    path = _recording_path(Path(flags.out))
     use_compilation_cache()
     console, bundle = Console(), load_bundle(flags.model)
     held = load_held_out(load_materials(bundle.config, "test"), QUESTION_FRAMES)
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         talks.append(converse(bundle, call, flags.seed))
         show(console, talks[-1])
     console.print(f"\n{legend()}", highlight=False)
-    path = write_conversation(Path(flags.out), talks)
+    write_conversation(path, talks)
     console.print(f"wrote {path}: the user on the left, the model on the right", highlight=False)
     if player:
         play(path, player)
@@ -115,7 +117,7 @@ def converse(bundle: Bundle, call: Call, seed: int) -> Talk:
         bundle.params,
         config.codec,
         bundle.codec_params,
-        Sampling(text_temperature=0.0, audio_temperature=0.7),
+        Sampling(),
         call.picture,
         vocabulary=bundle.vocabulary(),
         seed=seed,
@@ -158,17 +160,25 @@ def _stopped(talk: Talk) -> str:
     return f", silent {silent - known_ms:+.0f} ms from the end of the word that stops it"
 
 
-def write_conversation(directory: Path, talks: Sequence[Talk]) -> Path:
+def _recording_path(directory: Path) -> Path:
+    """Makes the directory before the calls, not after them. Raises UserError."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be made ({error.strerror}): give another --out") from error
+    path = directory / "conversation.wav"
+    require_writable(path)
+    return path
+
+
+def write_conversation(path: Path, talks: Sequence[Talk]) -> None:
     """All calls one after the other, both sides as they were heard."""
     parts = []
     for talk in talks:
         call = talk.call if talk.event_frame is None else with_second_clip(talk.call, talk.event_frame * FRAME_MS)
         left = soxr.resample(call.user_wav, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ)
         parts.append(stereo(left, talk.report.speech))
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "conversation.wav"
     soundfile.write(path, np.concatenate(parts), SPEECH_SAMPLE_RATE_HZ)
-    return path
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -48,6 +50,7 @@ def evaluate(config: EvalConfig, workdir: str | Path) -> dict[str, Any]:
     workdir, start = Path(workdir), time.perf_counter()
     console = Console(width=max(TABLE_WIDTH, Console().width))  # a log file has no width of its own
     bundle = load_bundle(workdir)
+    _require_writable(workdir)
 
     def say(line: str) -> None:
         console.print(f"[dim]{time.perf_counter() - start:4.0f} s  {line}[/dim]")
@@ -57,8 +60,8 @@ def evaluate(config: EvalConfig, workdir: str | Path) -> dict[str, Any]:
     metrics = result.metrics | {"evaluation_seconds": seconds, "checkpoint_step": bundle.step}
     try:
         _write(workdir, metrics, result, bundle)
-    except OSError as error:
-        raise UserError(f"{workdir} can't be written ({error.strerror}): make room or check the permissions") from error
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise UserError(f"{workdir} can't be written ({error}): make room or check the permissions") from error
     console.print(metrics_table(metrics), *_skipped(metrics), sep="\n")
     console.print(f"evaluated in {seconds:.0f} s: {evaluation_directory(workdir) / METRICS_FILE}")
     return metrics
@@ -87,6 +90,16 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 def _skipped(metrics: Mapping[str, Any]) -> list[str]:
     suffix = "_skipped"
     return [f"{key.removesuffix(suffix)} skipped: {why}" for key, why in metrics.items() if key.endswith(suffix)]
+
+
+def _require_writable(workdir: Path) -> None:
+    """Before the calls, not after them."""
+    directory = evaluation_directory(workdir)
+    try:
+        directory.mkdir(exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UserError(f"{directory} can't be written ({error.strerror}): check the permissions") from error
 
 
 def _write(workdir: Path, metrics: Mapping[str, Any], result: Evaluation, bundle: Bundle) -> None:

@@ -53,13 +53,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--play", action="store_true", help="play the answer when it is complete")
     parser.add_argument("--realtime", action="store_true", help="feed the recording at the speed of a microphone")
     parser.add_argument("--max_seconds", type=float, help="end the call here (default: 15 s after the recording)")
-    parser.add_argument("--text_temperature", type=float, default=0.0, help="0 takes the most likely token")
-    parser.add_argument("--audio_temperature", type=float, default=0.7, help="0 takes the most likely code")
+    parser.add_argument(
+        "--text_temperature", type=float, default=Sampling.text_temperature, help="0 takes the most likely token"
+    )
+    parser.add_argument(
+        "--audio_temperature", type=float, default=Sampling.audio_temperature, help="0 takes the most likely code"
+    )
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args(arguments)
-    for name in ("text_temperature", "audio_temperature"):
-        if not 0.0 <= getattr(flags, name) <= 10.0:
-            raise UserError(f"--{name}={getattr(flags, name)}: want 0 to 10")
+    flags.sampling = Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature)
     if flags.max_seconds is not None and not 0.08 <= flags.max_seconds <= 3600:
         raise UserError(f"--max_seconds={flags.max_seconds}: want 0.08 to 3600")
     return flags
@@ -71,7 +73,7 @@ def _run_call(flags: argparse.Namespace, bundle: Bundle, recording: Recording, p
         bundle.params,
         bundle.config.codec,
         bundle.codec_params,
-        Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature),
+        flags.sampling,
         picture,
         vocabulary=bundle.vocabulary(),
         seed=flags.seed,

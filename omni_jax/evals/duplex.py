@@ -133,4 +133,5 @@ def _speaks_between(wav: Float[np.ndarray, " N"], start_ms: float, end_ms: float
 
 
 def _factors(overlaps: Sequence[Overlap]) -> dict[str, list[str]]:
-    return {name: [overlap.call.factors[name] for overlap in overlaps] for name in ("question", "voice")}
+    names = ("question", "voice", "second", "second_voice")
+    return {name: [overlap.call.factors[name] for overlap in overlaps] for name in names}

@@ -47,9 +47,17 @@ def mean_entry(
     floor: float | None,
     ceiling: float | None = None,
 ) -> dict[str, Any]:
-    """`entry` of the mean of one value an example."""
+    """`entry` of the mean of one value an example.
+
+    A share of 0 or 1 would have an interval without width, whatever is drawn: there it is that of Clopper and Pearson,
+    who take the examples as independent, so it is rather too narrow.
+    """
     array = np.asarray(values, np.float64)
-    return entry(name, lambda index: float(array[index].mean()), factors, floor=floor, ceiling=ceiling)
+    keys = entry(name, lambda index: float(array[index].mean()), factors, floor=floor, ceiling=ceiling)
+    if len(array) and (not array.any() or (array == 1).all()):
+        reach = 1 - (0.05 / 2) ** (1 / len(array))
+        keys[f"{name}_ci"] = [1 - reach, 1.0] if array[0] else [0.0, reach]
+    return keys
 
 
 def ratio_entry(

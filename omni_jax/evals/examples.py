@@ -21,7 +21,7 @@ class Call(NamedTuple):
     question: str  # what the user says, as text
     expected: str  # the reply that answers it
     label: str  # the class in the picture or the answer word of a fact; "" where there is none
-    factors: dict[str, str]  # bootstrap factors: picture, voice, question
+    factors: dict[str, str]  # bootstrap factors: picture, voice, question; second and second_voice of `second_wav`
     target_wav: Float[np.ndarray, " N"] | None = None  # the assistant's recording of `expected`, 24 kHz
     second_wav: Float[np.ndarray, " N"] | None = None  # 16 kHz: said while the assistant speaks
     second_text: str = ""  # its words, or what it is

@@ -2,7 +2,7 @@
 
 Many calls are run in one batch, so their frames have no time of their own. Each call is therefore played on a clock:
 the user's frame i is complete at (i + 1) 80 ms, its computation takes what one call alone took on this machine (the
-measured ticks of the timed sessions, in their order), and its output plays once it is ready and the one before has
+measured ticks of the timed sessions, each in turn), and its output plays once it is ready and the one before has
 ended (`streaming.latency`).
 """
 
@@ -21,18 +21,21 @@ from omni_jax.types import FRAME_SPEECH_SAMPLES
 
 
 def first_audio(
-    calls: Sequence[Call], replies: Sequence[Reply], tick_seconds: Sequence[float]
+    calls: Sequence[Call], replies: Sequence[Reply], tick_seconds: Sequence[Sequence[float]]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """`first_audio_ms_median`, `first_audio_ms_p90` and `early_start_rate` over the calls that are answered.
 
     Milliseconds from the user's last voiced sample to the first output over -45 dBFS; negative where the model
     starts before the user has ended, which is an early start. Floor: a detector that waits for 500 ms of silence and
     then answers in the next frame, with no computation. Ceiling: one frame, the least that an 80 ms step allows.
+
+    Args:
+      tick_seconds: what every frame took, of each timed session.
     """
     answered = [
         (call, latency)
-        for call, reply in zip(calls, replies, strict=True)
-        if (latency := first_audio_ms(call, reply, tick_seconds)) is not None
+        for index, (call, reply) in enumerate(zip(calls, replies, strict=True))
+        if (latency := first_audio_ms(call, reply, tick_seconds[index % len(tick_seconds)])) is not None
     ]
     values = np.array([latency for _, latency in answered])
     factors = {name: [call.factors[name] for call, _ in answered] for name in ("question", "voice")}

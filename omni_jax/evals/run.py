@@ -62,10 +62,16 @@ class _Results:
 def run_evaluation(bundle: Bundle, config: EvalConfig, workdir: Path, say: Say) -> Evaluation:
     """Every metric family on the test split of the corpus that the model was trained on.
 
+    After `data.sources` it is the test split of `data.corpus`: own sources have no calls that could be asked.
+
     Args:
       workdir: the run; its `pretrain/` is what the text loss is compared with.
       say: is told what happens next.
     """
+    recogniser = _recogniser(config)
+    if bundle.config.data.sources:
+        bundle = dataclasses.replace(bundle, config=_without_sources(bundle.config))
+        say(f"trained on data.sources: what follows is measured on {bundle.config.data.corpus}")
     say("loading the held-out corpus")
     stage = _stage_directory(workdir)
     held = load_held_out(load_materials(bundle.config, "test", workdir=stage), config.call_frames)
@@ -82,10 +88,14 @@ def run_evaluation(bundle: Bundle, config: EvalConfig, workdir: Path, say: Say) 
     results.metrics |= turn_ends(dialogues)
     say("timing single calls")
     ticks = time_calls(bundle, config, asked[:: max(1, len(asked) // config.timed_calls)][: config.timed_calls])
-    results.add("latency", latency.first_audio(asked, replies, np.concatenate(ticks).tolist()))
+    results.add("latency", latency.first_audio(asked, replies, ticks))
     results.metrics |= latency.real_time(ticks)
     say("recognising spoken replies")
-    _spoken(bundle, config, held, results, asked, replies)
+    if isinstance(recogniser, str):
+        for name in (reply_asr.NAME, naming.NAME_HEARD):
+            results.metrics |= skipped(name, recogniser)
+    else:
+        _spoken(bundle, config, held, results, asked, replies, recogniser)
     say("reading held-out text")
     results.add("text", _text(bundle, config, workdir))
     return Evaluation(results.metrics, results.records, results.scenes)
@@ -146,6 +156,14 @@ def _overlaps(bundle: Bundle, config: EvalConfig, calls: Sequence[Call]) -> list
     return [duplex.Overlap(*row) for row in rows if row[1] is not None]
 
 
+def _recogniser(config: EvalConfig) -> reply_asr.Recogniser | str:
+    """Loaded before anything is asked, so that an evaluation does not break off at its end; or why there is none."""
+    try:
+        return reply_asr.load_recogniser(config.recogniser)
+    except ImportError as error:
+        return str(error)
+
+
 def _spoken(
     bundle: Bundle,
     config: EvalConfig,
@@ -153,14 +171,9 @@ def _spoken(
     results: _Results,
     asked: Sequence[Call],
     replies: Sequence[Reply],
+    recognise: reply_asr.Recogniser,
 ) -> None:
     """What a recogniser hears of the first replies, and of every reply about a picture."""
-    missing = [] if config.recogniser else reply_asr.missing_packages()
-    if missing:
-        for name in (reply_asr.NAME, naming.NAME_HEARD):
-            results.metrics |= skipped(name, reply_asr.remedy(missing))
-        return
-    recognise = reply_asr.load_recogniser(config.recogniser)
     count = config.spoken_replies
     heard = [
         reply_asr.transcript(recognise, reply.heard_wav) if index < count or call.kind == "picture" else ""
@@ -190,6 +203,10 @@ def _text(bundle: Bundle, config: EvalConfig, workdir: Path) -> tuple:
 def _stage_directory(workdir: Path) -> Path:
     """Where the stage notes bad records: with the same place, a process that has trained has the corpus in memory."""
     return workdir / FINAL_STAGE if (workdir / FINAL_STAGE).is_dir() else workdir
+
+
+def _without_sources(config: Config) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, sources={}))
 
 
 def _text_only(config: Config) -> Config:

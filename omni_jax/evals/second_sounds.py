@@ -37,18 +37,21 @@ def _long_answers(held: HeldOut, count: int, rng: np.random.Generator) -> list[C
 def _with_stop(call: Call, clip: SpeechClip) -> Call:
     spoken = utterance(clip, None)
     identified = stop_word_end_ms(spoken.words, spoken.duration_ms)
-    return call._replace(second_wav=spoken.wav, second_text=clip.text, identified_ms=identified)
+    factors = call.factors | {"second": clip.id, "second_voice": clip.voice}
+    return call._replace(second_wav=spoken.wav, second_text=clip.text, identified_ms=identified, factors=factors)
 
 
 def _with_harmless(held: HeldOut, call: Call, kind: str, rng: np.random.Generator) -> Call:
     if kind == "noise":
         burst = background(rng, round(rng.uniform(*NOISE_MS)) * SAMPLES_PER_MS, [])
         level_db, text = rng.uniform(*NOISE_DBFS), "(a noise)"
+        factors = {"second": f"noise at {level_db} dB", "second_voice": "none"}  # no two of them are the same
         wav = burst * np.hanning(len(burst)) ** 0.25
     else:
         clips = held.cast.backchannels if kind == "backchannel" else held.cast.side_talks
         clip = clips[rng.integers(len(clips))]
         level_db, text = rng.uniform(*(BACKCHANNEL_DB if kind == "backchannel" else SIDE_TALK_DB)), clip.text
+        factors = {"second": clip.id, "second_voice": clip.voice}
         wav = utterance(clip, None).wav
     wav = (wav * 10.0 ** (level_db / 20.0)).astype(np.float32)
-    return call._replace(kind=kind, second_wav=wav, second_text=text)
+    return call._replace(kind=kind, second_wav=wav, second_text=text, factors=call.factors | factors)

@@ -78,9 +78,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mesh", default="", help="orbax: axes as in tensor=4,expert=2; by default one device")
     parser.add_argument("--rows", type=int, default=1, help="stablehlo: calls that run together")
     parser.add_argument("--max_calls", type=int, default=64, help="triton: calls that go on at the same time")
-    parser.add_argument("--text_temperature", type=float, default=0.0, help="stablehlo, triton: 0 is greedy")
-    parser.add_argument("--audio_temperature", type=float, default=0.7, help="stablehlo, triton: 0 is greedy")
+    parser.add_argument(
+        "--text_temperature", type=float, default=Sampling.text_temperature, help="stablehlo, triton: 0 is greedy"
+    )
+    parser.add_argument(
+        "--audio_temperature", type=float, default=Sampling.audio_temperature, help="stablehlo, triton: 0 is greedy"
+    )
     flags = parser.parse_args(arguments)
+    flags.sampling = Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature)
     for name in ("rows", "max_calls"):
         if getattr(flags, name) < 1:
             raise UserError(f"--{name}={getattr(flags, name)}: want at least 1")
@@ -111,8 +116,7 @@ def _write(directory: Path, bundle: Bundle, weights: Weights, flags: argparse.Na
     else:
         write_archive(directory, bundle, weights)
     if flags.format in ("stablehlo", "triton"):
-        sampling = Sampling(text_temperature=flags.text_temperature, audio_temperature=flags.audio_temperature)
-        config = TickConfig(bundle.config.model, bundle.config.codec, sampling)
+        config = TickConfig(bundle.config.model, bundle.config.codec, flags.sampling)
         write_programs(directory, config, weights, flags.rows)
     describe(directory, bundle, weights)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from omni_jax.checkpoint import load_codec, load_manifest, load_params, require_local
+from omni_jax.checkpoint import CheckpointError, load_codec, load_manifest, load_params, require_local
 from omni_jax.config import Config
 from omni_jax.errors import UserError
 from omni_jax.export.archive import Bundle, read_archive
@@ -15,6 +16,7 @@ from omni_jax.input_pipeline.tokenizer import read_tokenizer
 from omni_jax.nn.low_rank import merge_updates
 
 FINAL_STAGE = "duplex"
+CODEC = "codec"
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -38,20 +40,31 @@ def load_bundle(path: str | Path) -> Bundle:
     manifest = load_manifest(stage)
     config, params = load_params(stage)
     params = merge_updates(params)
-    codec_config, codec_params = load_codec(_codec_workdir(path, stage, config), manifest.codec_sha256)
+    codec_config, codec_params = load_codec_of(path, stage, config, manifest.codec_sha256)
     config = dataclasses.replace(config, codec=codec_config.codec, model=dataclasses.replace(config.model, lora=""))
     return Bundle(config, params, codec_params, _read_tokenizer(config), manifest.step, data_card(config))
 
 
-def _codec_workdir(path: Path, stage: Path, config: Config) -> Path:
+def load_codec_of(path: Path, stage: Path, config: Config, codec_sha256: str) -> tuple[Config, Any]:
+    """The codec of the model in the workdir `stage`: in `path`, beside the stage, or where its training took it from.
+
+    Raises UserError where the model has none, CheckpointError where none of these is the one that it was trained with.
+    """
     if config.stage == "codec":
         raise UserError(f"{path}: holds a codec alone, which cannot answer: give the workdir of a later stage")
-    for candidate in (path / "codec", stage.parent / "codec"):
-        if candidate.is_dir():
-            return candidate
-    if config.training.codec_from:
-        return Path(config.training.codec_from)
-    raise UserError(f"{path}: stage {config.stage} was trained without a codec, it cannot speak: train stage duplex")
+    if not codec_sha256:
+        raise UserError(
+            f"{path}: stage {config.stage} was trained without a codec, it cannot speak: train stage duplex"
+        )
+    places = [path / CODEC, stage.parent / CODEC, Path(config.training.codec_from or CODEC)]
+    refused = CheckpointError(f"{path}: its codec {codec_sha256[:12]} is not there: copy it to {places[0]}")
+    for place in dict.fromkeys(places):
+        if place.is_dir():
+            try:
+                return load_codec(place, codec_sha256)
+            except CheckpointError as error:
+                refused = error
+    raise refused
 
 
 def _read_tokenizer(config: Config) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 FRAME_SAMPLES = 1280  # 80 ms at 16 kHz
+MAX_FRAMES = 125  # 10 s
 OUTPUTS = {"samples": "speech"}  # an input has the name already
 
 
@@ -33,6 +34,8 @@ class TritonPythonModel:
         self.calls = OrderedDict()  # correlation id -> state, the one heard last at the end
         silence = np.zeros((1, FRAME_SAMPLES), np.float32)
         self.model.frame(self.model.start(seed=0), samples=silence, exec_mask=np.ones(1, bool))  # compiles
+        shapes = {name: shape for name, shape, _ in self.model.table["start_with_picture"]["inputs"]}
+        self.model.start_with_picture(seed=0, picture=np.zeros(shapes["picture"], np.float32))
 
     def execute(self, requests):
         """Decoupled: answers go through each request's response sender."""
@@ -44,6 +47,8 @@ class TritonPythonModel:
                     sender.send(pb_utils.InferenceResponse(output_tensors=outputs))
             except (ValueError, KeyError) as error:
                 sender.send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error))))
+            if _input(request, "END").item():  # after an error, too
+                self.calls.pop(int(_input(request, "CORRID").item()), None)
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _answers(self, request):
@@ -59,11 +64,11 @@ class TritonPythonModel:
         samples = _input(request, "samples").reshape(-1)
         if len(samples) % FRAME_SAMPLES:
             raise ValueError(f"samples: {len(samples)}, want a multiple of {FRAME_SAMPLES} (80 ms at 16 kHz)")
+        if len(samples) > MAX_FRAMES * FRAME_SAMPLES:  # all other calls wait for it
+            raise ValueError(f"samples: {len(samples) // FRAME_SAMPLES} frames, at most {MAX_FRAMES} a request")
         for frame in samples.reshape(-1, 1, FRAME_SAMPLES):
             self.calls[call], said = self.model.frame(self.calls[call], samples=frame, exec_mask=np.ones(1, bool))
             yield said
-        if _input(request, "END").item():
-            del self.calls[call]
 
     def _start(self, request):
         seed, picture = _input(request, "seed"), _input(request, "picture")

@@ -8,10 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from omni_jax.checkpoint import load_any_codec, load_manifest, load_params, params_sha256, save_params
-from omni_jax.export.bundle import FINAL_STAGE
-
-CODEC = "codec"
+from omni_jax.checkpoint import load_manifest, load_params, params_sha256, save_params
+from omni_jax.export.bundle import CODEC, FINAL_STAGE, load_codec_of
 
 
 def write_workdir(directory: Path, workdir: str | Path, dtype: str) -> None:
@@ -26,11 +24,12 @@ def write_workdir(directory: Path, workdir: str | Path, dtype: str) -> None:
         config, params = load_params(workdir)
         save_params(directory, config, _rounded(params, dtype), load_manifest(workdir).codec_sha256)
         return
-    config, params = load_any_codec(workdir / CODEC, load_manifest(workdir / FINAL_STAGE).codec_sha256)
-    params = _rounded(params, dtype)
-    save_params(directory / CODEC, config, params)
-    config, model = load_params(workdir / FINAL_STAGE)
-    save_params(directory / FINAL_STAGE, config, _rounded(model, dtype), params_sha256(params))
+    stage = workdir / FINAL_STAGE
+    model_config, model = load_params(stage)
+    codec_config, codec = load_codec_of(workdir, stage, model_config, load_manifest(stage).codec_sha256)
+    codec = _rounded(codec, dtype)
+    save_params(directory / CODEC, codec_config, codec)
+    save_params(directory / FINAL_STAGE, model_config, _rounded(model, dtype), params_sha256(codec))
 
 
 def _rounded(params: Any, dtype: str) -> Any:

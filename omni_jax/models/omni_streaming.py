@@ -14,27 +14,36 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
-from omni_jax.errors import ConfigError
+from omni_jax.errors import ConfigError, UserError
 from omni_jax.model_config import ModelConfig
 from omni_jax.models.encoders.conformer import ConformerState
 from omni_jax.models.omni import Omni, Params, bind
 from omni_jax.nn.cache import KVCache
 from omni_jax.types import ABSENT, Batch, Control, Modality, Timeline
 
+MAX_TEMPERATURE = 10.0
 Key = PRNGKeyArray | Shaped[Array, "..."]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Temperature 0 is greedy; top-k 0 keeps every candidate. Static under `jit`."""
+    """Temperature 0 is greedy; top-k 0 keeps every candidate. Static under `jit`.
 
-    text_temperature: float = 0.7
+    By default as in an evaluation (`EvalConfig`), so that what is measured is what is heard. Raises UserError.
+    """
+
+    text_temperature: float = 0.0
     text_top_k: int = 25
-    audio_temperature: float = 0.8
-    audio_top_k: int = 250
+    audio_temperature: float = 0.7
+    audio_top_k: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("text_temperature", "audio_temperature"):
+            if not 0.0 <= getattr(self, name) <= MAX_TEMPERATURE:
+                raise UserError(f"--{name}={getattr(self, name)}: want 0 to {MAX_TEMPERATURE:.0f}")
 
 
-GREEDY = Sampling(text_temperature=0.0, audio_temperature=0.0)
+GREEDY = Sampling(audio_temperature=0.0)
 
 
 class StreamState(NamedTuple):

@@ -53,10 +53,11 @@ def _smooth(values: Sequence[float]) -> np.ndarray:
 
 def spectrogram_pair(target: Float[np.ndarray, " N"], generated: Float[np.ndarray, " M"]) -> str:
     """Recording of the reply above, what the model said below, on one time scale in seconds. PNG data URI."""
-    seconds = max(len(target), len(generated)) / SPEECH_SAMPLE_RATE_HZ
+    length = max(len(target), len(generated))
+    seconds = length / SPEECH_SAMPLE_RATE_HZ
     figure, panels = plt.subplots(2, 1, figsize=(4.6, 3.1), sharex=True)
     for axes, wav, title in zip(panels, (target, generated), ("recording", "generated")):
-        padded = np.pad(wav, (0, int(seconds * SPEECH_SAMPLE_RATE_HZ) - len(wav)))
+        padded = np.pad(wav, (0, length - len(wav)))
         axes.imshow(
             _log_spectrogram(padded),
             origin="lower",

@@ -17,6 +17,7 @@ from omni_jax.types import LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ
 
 MAX_SECONDS = 600
 MAX_BYTES = 500_000_000
+MAX_DECODED_SAMPLES = 120_000_000  # of all channels: 480 MB as float32
 _MIN_SAMPLE_RATE_HZ, _MAX_SAMPLE_RATE_HZ, _MAX_CHANNELS = 4_000, 384_000, 64
 _UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # what programs that stream a WAV leave in its header
 
@@ -39,6 +40,8 @@ def read_recording(path: str | Path, wanted_rate_hz: int = LISTEN_SAMPLE_RATE_HZ
     if sample_rate_hz != wanted_rate_hz:
         notes.append(f"{path}: resampled from {sample_rate_hz} Hz to {wanted_rate_hz} Hz")
         mono = soxr.resample(mono, sample_rate_hz, wanted_rate_hz)
+    if not len(mono):
+        raise UserError(f"{path}: holds less than a sample at {wanted_rate_hz} Hz: record it again")
     if not np.isfinite(mono).all():
         raise UserError(f"{path}: holds samples that are not numbers (NaN or infinity): write it again as 16-bit PCM")
     peak = float(np.abs(mono).max())
@@ -134,6 +137,11 @@ def _require_readable_format(path: Path, file: soundfile.SoundFile) -> None:
     if file.frames > MAX_SECONDS * file.samplerate:
         raise UserError(
             f"{path}: {file.frames / file.samplerate:.0f} s long, at most {MAX_SECONDS} s are read: cut it first"
+        )
+    if file.frames * file.channels > MAX_DECODED_SAMPLES:
+        raise UserError(
+            f"{path}: {file.frames} samples of {file.channels} channels, at most {MAX_DECODED_SAMPLES} in all are "
+            "decoded: convert it to mono at 48000 Hz"
         )
 
 

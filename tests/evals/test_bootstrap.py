@@ -64,3 +64,11 @@ def test_ratio_entry_divides_sums_not_means():
 def test_skipped_says_why():
     assert skipped("rate", "not installed")["rate_skipped"] == "not installed"
     assert skipped("rate", "not installed")["rate"] is None
+
+
+def test_a_share_of_none_or_all_is_not_certain():
+    """0 of 96 is compatible with 3.8 % (Clopper and Pearson, 1934)."""
+    names = {"voice": list(range(96))}
+    assert mean_entry("share", [0.0] * 96, names, floor=None)["share_ci"] == pytest.approx([0.0, 0.0377], abs=1e-4)
+    assert mean_entry("share", [True] * 96, names, floor=None)["share_ci"] == pytest.approx([0.9623, 1.0], abs=1e-4)
+    assert mean_entry("share", [2.0] * 96, names, floor=None)["share_ci"] == [2.0, 2.0]

@@ -9,15 +9,17 @@ import pytest
 import soundfile
 from small_run import small_run
 
+from omni_jax import evaluate as evaluate_module
 from omni_jax.config import EvalConfig
-from omni_jax.errors import run_main
+from omni_jax.errors import UserError, run_main
 from omni_jax.evals import run as evaluation
 from omni_jax.evals.held_out import load_held_out, pause_calls, picture_calls, silent_calls
-from omni_jax.evals.rollout import run_calls
+from omni_jax.evals.rollout import run_calls, sampling
 from omni_jax.evals.second_sounds import HARMLESS, harmless_calls, interruption_calls
 from omni_jax.evaluate import evaluate, main
 from omni_jax.export.bundle import load_bundle
 from omni_jax.input_pipeline.materials import load_materials
+from omni_jax.models.omni_streaming import Sampling
 from omni_jax.report.marks import MARKS
 from omni_jax.report.write import write_report
 
@@ -88,6 +90,7 @@ def test_changed_audio_leaves_the_call_the_same_up_to_the_change(workdir, held):
 
 def test_evaluate_writes_metrics_records_and_scenes_and_the_report_reads_them(workdir, monkeypatch, capsys):
     monkeypatch.setattr(evaluation.reply_asr, "PACKAGES", ("no_such_recogniser",))
+    monkeypatch.setattr(evaluate_module, "load_bundle", lambda path: _of_own_sources(load_bundle(path)))
     evaluate(SMALL, workdir)
     metrics = json.loads((workdir / "evaluation" / "metrics.json").read_text())
     for mark in MARKS:
@@ -102,9 +105,25 @@ def test_evaluate_writes_metrics_records_and_scenes_and_the_report_reads_them(wo
     assert len(records["pauses"]) == 2 and len(records["naming"]) == 3
     samples, rate_hz = soundfile.read(workdir / "samples" / "picture.wav")
     assert rate_hz == 24_000 and samples.shape[1] == 2
-    assert "picture_naming_accuracy" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "picture_naming_accuracy" in said and "trained on data.sources" in said
     page = write_report(workdir).read_text()
     assert "what is this" in page and "no recogniser" in page
+
+
+def _of_own_sources(bundle):
+    """As if it had been trained on recordings that are not there any more."""
+    data = dataclasses.replace(bundle.config.data, sources={"mine": "folder:nowhere"})
+    return dataclasses.replace(bundle, config=dataclasses.replace(bundle.config, data=data))
+
+
+def test_what_is_measured_is_what_is_heard():
+    assert sampling(EvalConfig()) == Sampling()
+
+
+def test_a_recogniser_that_is_missing_is_said_before_any_call(workdir):
+    with pytest.raises(UserError, match="nowhere"):
+        evaluate(dataclasses.replace(SMALL, recogniser="nowhere"), workdir)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_a_slow_machine_falls_behind():
 def test_early_starts_are_negative_and_silence_is_left_out():
     calls = [call(((0, 2000),)) for _ in range(4)]
     replies = [reply(((1200, 3000),)), reply(((2400, 3000),)), reply(((2800, 3000),)), reply()]
-    metrics, records = first_audio(calls, replies, [0.0])
+    metrics, records = first_audio(calls, replies, [[0.0]])
     assert metrics["early_start_rate"] == pytest.approx(1 / 3)
     assert metrics["first_audio_ms_median"] == pytest.approx(400, abs=11)
     assert metrics["first_audio_ms_median_num_examples"] == len(records) == 3
@@ -34,3 +34,10 @@ def test_real_time_factor_is_computation_over_duration():
     assert metrics["real_time_factor_floor"] == 1.0
     assert metrics["tick_ms_p99"] == pytest.approx(40)
     assert np.isfinite(metrics["real_time_factor_ci"]).all()
+
+
+def test_every_timed_session_counts():
+    """Of two timed sessions one takes 60 ms a frame: every second call is late by it."""
+    calls, replies = [call(((0, 1000),))] * 4, [reply(((1440, 3000),))] * 4
+    _, records = first_audio(calls, replies, [[0.0], [0.06]])
+    assert [record["first_audio_ms"] for record in records] == pytest.approx([440, 500, 440, 500], abs=11)

@@ -18,7 +18,10 @@ def tone(spans_ms, total_ms, rate_hz=SPEECH_SAMPLE_RATE_HZ, level=0.1):
 
 def call(user_spans_ms=((0, 1000),), total_ms=8000, **fields):
     values = {"kind": "fact", "picture": None, "question": "what comes after one", "expected": "two comes after one"}
-    values |= {"label": "two", "factors": {"picture": "p0", "voice": "v0", "question": "q0"}}
+    values |= {
+        "label": "two",
+        "factors": dict.fromkeys(("picture", "voice", "question", "second", "second_voice"), "0"),
+    }
     return Call(user_wav=tone(user_spans_ms, total_ms, LISTEN_SAMPLE_RATE_HZ), **(values | fields))
 
 

@@ -24,6 +24,17 @@ def test_the_shipped_corpus():
     assert "CC BY 4.0" in card["licences"] and "WordNet" in card["licences"]
 
 
+def test_own_sources_are_not_the_sample_corpus():
+    config = _config(CORPUS)
+    card = data_card(dataclasses.replace(config, data=dataclasses.replace(config.data, sources={"mine": "folder:my"})))
+    assert card["sources"] == {"mine": "folder:my"} and "corpus" not in card and "WordNet" not in card["licences"]
+
+
+def test_a_damaged_description_is_left_out(tmp_path):
+    (tmp_path / "dataset_info.json").write_text('{"name": "cut of')
+    assert data_card(_config(tmp_path))["sources"] == []
+
+
 def test_a_corpus_without_licences_and_one_that_is_gone(tmp_path):
     assert data_card(_config(tmp_path))["licences"] == "the corpus has no LICENSES.md"
     gone = data_card(_config(tmp_path / "gone"))

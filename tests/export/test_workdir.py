@@ -1,5 +1,7 @@
 """Parameters alone, as a workdir: rounded, small, and taken by whatever takes a trained run."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,10 +62,29 @@ def test_a_codec_alone(run, tmp_path):
 def test_a_codec_that_the_model_was_not_trained_with_is_refused(run, tmp_path):
     mixed = tmp_path / "mixed"
     _export(run / "codec", mixed / "codec")
-    (mixed / "duplex").symlink_to(run / "duplex")
+    config, params = load_params(run / "duplex")
+    config = replace(config, training=replace(config.training, codec_from=str(tmp_path / "gone")))
+    save_params(mixed / "duplex", config, params, load_manifest(run / "duplex").codec_sha256)
     with pytest.raises(CheckpointError, match="trained with"):
         _export(mixed, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_codec_that_the_training_took_is_found_beside_another_one(run, tmp_path):
+    _export(run / "codec", tmp_path / "codec")  # rounded, so another one
+    config, params = load_params(run / "duplex")
+    config = replace(config, training=replace(config.training, codec_from=str(run / "codec")))
+    save_params(tmp_path / "duplex", config, params, load_manifest(run / "duplex").codec_sha256)
+    assert params_sha256(load_bundle(tmp_path).codec_params) == params_sha256(load_codec(run / "codec")[1])
+    assert _export(tmp_path, tmp_path / "out") == 0
+
+
+def test_a_stage_without_a_codec_does_not_borrow_one(run, tmp_path):
+    config, params = load_params(run / "duplex")
+    save_params(tmp_path / "pretrain", replace(config, stage="pretrain"), params)
+    (tmp_path / "codec").symlink_to(run / "codec")
+    with pytest.raises(UserError, match="trained without a codec"):
+        load_bundle(tmp_path / "pretrain")
 
 
 def test_int8_is_refused(run, tmp_path):

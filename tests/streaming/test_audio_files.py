@@ -5,6 +5,7 @@ import pytest
 import soundfile
 
 from omni_jax.errors import UserError
+from omni_jax.streaming import audio_files
 from omni_jax.streaming.audio_files import read_recording, require_writable, write_speech
 
 
@@ -54,6 +55,11 @@ def _no_samples(path):
     return path
 
 
+def _one_sample(path):
+    soundfile.write(path, np.zeros(1, np.float32), 48_000)
+    return path
+
+
 def _too_slow(path):
     soundfile.write(path, _tone(0.5, 16_000), 1_000)
     return path
@@ -74,6 +80,7 @@ _WRONG_FILES = {
     "truncated WAV, it ends before its audio begins": lambda path: _write(path, _wav_bytes(path)[:30]),
     "not readable as audio": lambda path: _write(path, b"these are words, not waves" * 9),
     "holds no audio": _no_samples,
+    "less than a sample at 16000 Hz": _one_sample,
     "NaN or infinity": _not_finite,
     "sample rate 1000 Hz": _too_slow,
     "601 s long, at most 600 s": _too_long,
@@ -86,6 +93,13 @@ def test_wrong_file_is_one_clear_line(message, tmp_path):
     with pytest.raises(UserError, match=message) as caught:
         read_recording(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_decoded_is_limited_in_all_channels(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio_files, "MAX_DECODED_SAMPLES", 15_999)
+    soundfile.write(tmp_path / "a.wav", np.zeros((8_000, 2)), 16_000)
+    with pytest.raises(UserError, match="8000 samples of 2 channels, at most 15999"):
+        read_recording(tmp_path / "a.wav")
 
 
 def test_written_speech_reads_back(tmp_path):
