@@ -9,6 +9,7 @@ from rich.console import Console
 
 from omni_jax import demo
 from omni_jax.config import Config, DataConfig
+from omni_jax.errors import UserError
 from omni_jax.evals.examples import Call
 from omni_jax.evals.held_out import load_held_out
 from omni_jax.input_pipeline.corpus import load_pictures, load_speech
@@ -61,9 +62,16 @@ def test_what_happened_is_shown_and_kept(interrupted, tmp_path):
     assert "user   tell me" in out.getvalue() and "(cuts in)" in out.getvalue()
     assert "model  " + "·" * 5 + "█" * 25 + "·" * 10 in out.getvalue()
     assert "silent +1280 ms" in out.getvalue()  # said frames 5 to 29, heard one frame later; cut in at frame 15
-    path = demo.write_conversation(tmp_path / "out", [talk, talk])
+    path = tmp_path / "conversation.wav"
+    demo.write_conversation(path, [talk, talk])
     wav, rate = soundfile.read(path)
     assert rate == 24_000 and wav.shape == (2 * 41 * FRAME_SPEECH_SAMPLES, 2)
+
+
+def test_a_recording_that_cannot_be_kept_is_said_before_the_calls(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="cannot be made"):
+        demo.main(["--model=nowhere", f"--out={tmp_path / 'out'}"])
 
 
 def test_pictures_and_voices_are_held_out():

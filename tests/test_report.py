@@ -12,7 +12,7 @@ from omni_jax.evals.examples import Call, Reply
 from omni_jax.evals.files import SCENES, evaluation_directory, write_json
 from omni_jax.evals.latency import first_audio, real_time
 from omni_jax.evals.scenes import Scene, stereo, write_scene
-from omni_jax.report.figures import loss_curves
+from omni_jax.report.figures import loss_curves, spectrogram_pair
 from omni_jax.report.marks import MARKS, formatted, is_met
 from omni_jax.report.strip import words_with_times
 from omni_jax.report.summary import STAGES, read_stages, summary
@@ -66,7 +66,7 @@ def make_metrics():
     metrics |= skipped("reply_word_error_rate", "no recogniser: pip install faster-whisper")
     scene = make_scene("a", "picture")
     calls = [scene.call._replace(factors={"voice": i, "question": i}) for i in range(8)]
-    latency, records = first_audio(calls, [scene.reply] * 8, [0.02])
+    latency, records = first_audio(calls, [scene.reply] * 8, [[0.02]])
     metrics |= latency | real_time([[0.02] * 50, [0.03] * 50])
     metrics |= ratio_entry("text_nll_ratio", ([1.05] * 8, [1.0] * 8), voices, floor=2.0, ceiling=1.0)
     return metrics | {"evaluation_seconds": 100.0}, {"latency": records}
@@ -168,6 +168,14 @@ def test_marks_compare_in_their_own_direction():
     assert is_met(marks[stops], {stops: 1.0, f"{stops}_floor": 1.0}) is False  # it always stops by itself
     assert is_met(marks["first_audio_ms_median"], {"first_audio_ms_median": 300}) is None
     assert is_met(marks["text_nll_ratio"], {"text_nll_ratio": None}) is None
+
+
+@pytest.mark.parametrize("samples", [27_360, 54_720])
+def test_a_spectrogram_pair_of_any_length(samples):
+    """samples / 24000 * 24000 is less than `samples` in floats."""
+    wav = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+    assert int(samples / 24_000 * 24_000) < samples
+    assert spectrogram_pair(wav, wav[:9_600]).startswith("data:image/png")
 
 
 def test_figures_are_written_for_people():
