@@ -19,6 +19,7 @@ class Operations:
     evaluate_every: int = 0  # steps between losses on held-out batches, logged as held_out/loss and its terms
     max_bad_steps: int = 5  # skipped steps in a row before the run goes back to a checkpoint
     stall_timeout_s: float = 900.0  # without a finished step for so long, dump all stacks and abort
+    grace_s: float = 27.0  # after SIGTERM or Ctrl-C: a step and a save that take longer are given up
     profile_steps: str = ""  # first:last, such as 10:13, traced into <workdir>/profile (xprof)
 
     def __post_init__(self) -> None:
@@ -27,6 +28,8 @@ class Operations:
         for name in ("checkpoint_every_s", "keep_every", "evaluate_every", "stall_timeout_s"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name}={getattr(self, name)}: want 0 (off) or more")
+        if self.grace_s <= 0:
+            raise UserError(f"--grace_s={self.grace_s}: want more than 0")
         if self.max_bad_steps < 1:
             raise UserError(f"--max_bad_steps={self.max_bad_steps}: want at least 1")
         self.profile_window()

@@ -53,6 +53,14 @@ def write_tree(directory: Path, tree: Any) -> None:
         writer.save(directory, args=ocp.args.StandardSave(tree))
 
 
+def host_sharding() -> Sharding:
+    """The host's memory, where there is room for what is only passed on; the first device where JAX has no CPU."""
+    try:
+        return SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return SingleDeviceSharding(jax.local_devices()[0])
+
+
 def read_tree(directory: Path, sharding: Sharding | None = None) -> Any:
     """The nested dict, with every array placed by `sharding`; by default on the first device."""
     placed = sharding or SingleDeviceSharding(jax.local_devices()[0])

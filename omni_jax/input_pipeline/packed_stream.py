@@ -101,6 +101,7 @@ class PackedIterator(grain.DatasetIterator):
     def get_state(self) -> dict[str, Any]:
         return {
             "count": self._dataset.shard.count,
+            "sizes": self._sizes(),
             "next": {task.name: list(stream.next_place) for task, stream in self._streams.items()},
             "debts": self._debts.get_state(),
             "waiting": [[item.task.name, *item.place] for item in self._waiting],
@@ -108,6 +109,10 @@ class PackedIterator(grain.DatasetIterator):
             "examples": self._examples,
             "truncated": self._truncated,
         }
+
+    def _sizes(self) -> dict[str, int]:
+        """Examples of every task, on which their order depends."""
+        return {task.name: examples.num_keys for task, examples in self._dataset.examples.items()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         names = {task.name for task in self._streams}
@@ -121,6 +126,12 @@ class PackedIterator(grain.DatasetIterator):
             raise UserError(
                 f"the checkpoint's data state is of {state['count']} virtual shards, data.shards asks for "
                 f"{self._dataset.shard.count}: resume with --config.data.shards={state['count']}"
+            )
+        if state.get("sizes", self._sizes()) != self._sizes():  # older states have none
+            raise UserError(
+                f"the data have changed: the checkpoint's tasks had {state['sizes']} examples, now {self._sizes()}, in "
+                "another order: give the run its data back, or start a new one from it (another --workdir, "
+                "training.init_from)"
             )
         for task, stream in self._streams.items():
             stream.next_place = Place(*state["next"][task.name])

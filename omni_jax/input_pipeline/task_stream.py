@@ -41,6 +41,7 @@ class TaskExamples:
             )
         # Tasks must not share their random numbers; shuffle and random_map take 32-bit seeds.
         task_seed = int(np.random.SeedSequence([seed, task]).generate_state(1)[0])
+        self.num_keys = source.num_keys
         self._keys, self._build = _endless(source.num_keys, task_seed), source.build
         self._bits = np.random.Philox(task_seed)
         self._rng, self._state = np.random.Generator(self._bits), self._bits.state

@@ -121,8 +121,8 @@ class Votes:
 
     def __init__(self, size: int) -> None:
         self._last = np.zeros(size, np.int32)
-        self._alone = jax.process_count() == 1
-        if not self._alone:
+        self.late = jax.process_count() > 1  # whether `exchange` answers a step later
+        if self.late:
             mesh = Mesh(np.asarray(jax.devices()), ("all",))
             self._rows = NamedSharding(mesh, PartitionSpec("all"))
             everywhere = NamedSharding(mesh, PartitionSpec())
@@ -130,7 +130,7 @@ class Votes:
 
     def exchange(self, mine: np.ndarray) -> np.ndarray:
         """The maxima of the previous step's votes (of this step's, for a process alone)."""
-        if self._alone:
+        if not self.late:
             return mine
         before = np.asarray(self._last)
         shape = (jax.device_count(), len(mine))

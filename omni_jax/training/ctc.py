@@ -16,28 +16,35 @@ def ctc_term(logits: Float[Array, "G W U"], media: Media, subframes: int) -> Flo
 
     A segment whose characters do not fit into its frames has no alignment and is left out.
     """
-    frames, padding = _segment_frames(logits, media.mel_segment_ids, media.ctc_labels.shape[1], subframes)
+    index, padding = _segment_frames(media, subframes)
+    groups, segments = index.shape[:2]
+    frames = jnp.take_along_axis(logits, index.reshape(groups, -1, 1), axis=1).reshape(*index.shape, logits.shape[-1])
     labels = media.ctc_labels
-    groups, segments, width = labels.shape
+    width = labels.shape[-1]
     nll = optax.ctc_loss(
         frames.reshape(groups * segments, -1, logits.shape[-1]).astype(jnp.float32),
         padding.reshape(groups * segments, -1),
         labels.reshape(groups * segments, width),
         (labels == 0).astype(jnp.float32).reshape(groups * segments, width),
     ).reshape(groups, segments)
-    num_labels = jnp.sum(labels != 0, axis=-1)
-    repeats = jnp.sum((labels[..., 1:] == labels[..., :-1]) & (labels[..., 1:] != 0), axis=-1)
-    fits = (num_labels > 0) & (num_labels + repeats <= jnp.sum(padding == 0, axis=-1))
-    weight = jnp.where(fits, media.ctc_weight, 0.0)
-    total = jnp.sum(weight * num_labels)
+    per_label, total = ctc_weights(media, subframes), jnp.sum(ctc_weights(media, subframes))
+    weight = per_label / jnp.maximum(jnp.sum(labels != 0, axis=-1), 1)
     return jnp.sum(jnp.where(weight > 0, weight * nll, 0.0)) / jnp.where(total > 0, total, 1.0)
 
 
-def _segment_frames(
-    logits: Float[Array, "G W U"], segment_ids: Int[Array, "G A"], num_segments: int, subframes: int
-) -> tuple[Float[Array, "G Z w U"], Float[Array, "G Z w"]]:
-    """Each segment's frames moved to the front of its own row, and 1.0 where a row is padding."""
-    groups, slots = segment_ids.shape
+def ctc_weights(media: Media, subframes: int) -> Float[Array, "G Z"]:
+    """Of each segment: its weight times its labels; 0 where they have no alignment."""
+    labels, (_, padding) = media.ctc_labels, _segment_frames(media, subframes)
+    num_labels = jnp.sum(labels != 0, axis=-1)
+    repeats = jnp.sum((labels[..., 1:] == labels[..., :-1]) & (labels[..., 1:] != 0), axis=-1)
+    fits = (num_labels > 0) & (num_labels + repeats <= jnp.sum(padding == 0, axis=-1))
+    return jnp.where(fits, media.ctc_weight, 0.0) * num_labels
+
+
+def _segment_frames(media: Media, subframes: int) -> tuple[Int[Array, "G Z w"], Float[Array, "G Z w"]]:
+    """Where each segment's frames are, from the front of a row of its own, and 1.0 where the row is padding."""
+    segment_ids, num_segments = media.mel_segment_ids, media.ctc_labels.shape[1]
+    slots = segment_ids.shape[1]
     length = min(_MAX_SLOTS, slots)
     mine = segment_ids[:, None, :] == jnp.arange(1, num_segments + 1)[None, :, None]
     count = jnp.sum(mine, axis=-1, keepdims=True)
@@ -45,5 +52,4 @@ def _segment_frames(
     offset = jnp.arange(length * subframes)[None, None, :]
     real = (offset < count * subframes) & (count <= length)
     index = jnp.minimum(first * subframes + offset, slots * subframes - 1)
-    frames = jnp.take_along_axis(logits, index.reshape(groups, -1, 1), axis=1)
-    return frames.reshape(*index.shape, logits.shape[-1]), 1.0 - real.astype(jnp.float32)
+    return index, 1.0 - real.astype(jnp.float32)

@@ -82,6 +82,7 @@ class _Loop:
         self._run, self._step_function, self._loader = run, step_function, loader
         self._prepare, self._evaluate = hooks
         self._step = start = int(state.step)
+        self._saved_at: int | None = None  # the step of the last save
         self._data_state: Any = None  # the loader's, after the batch of the last step
         self._goodput = Goodput(run.workdir, start)
         self._log = StepLog(run, start, examples, self._goodput)
@@ -90,7 +91,7 @@ class _Loop:
         self._saver = Saver(run, state.key, self._watchdog.beat)
         self._bad_steps = BadSteps(run, self._saver)
         self._profile = Profile(run.workdir, run.operations.profile_window())
-        self._signals = StopSignals()
+        self._signals = StopSignals(run.operations.grace_s)
 
     def run(self, state: TrainState) -> TrainState:
         steps = self._run.config.training.steps
@@ -167,7 +168,9 @@ class _Loop:
         votes = self._votes.exchange(np.array([self._signals.received, wants_save]))
         stop = int(votes[Vote.STOP])
         due = self._step == training.steps or self._step % training.checkpoint_every == 0
-        return stop, bool(due or stop or votes[Vote.SAVE])
+        # Where votes arrive a step late, the first one after a save was cast before it.
+        answered = self._votes.late and self._saved_at == self._step - 1
+        return stop, bool(due or stop or (votes[Vote.SAVE] and not answered))
 
     def _flush(self) -> Finished | None:
         with self._goodput.spend("step"):
@@ -176,6 +179,7 @@ class _Loop:
     def _save(self, state: TrainState) -> None:
         with self._goodput.spend("checkpoint"):
             self._saver.save(state, self._step, _merged(self._data_state), self._log.mean_since_save())
+        self._saved_at = self._step
         self._bad_steps.saved(self._step)
 
     def _go_back(self, state: TrainState) -> TrainState:
@@ -183,9 +187,11 @@ class _Loop:
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state
         )
-        del state
+        jax.tree.map(lambda leaf: leaf.delete(), state)  # or both would have to fit beside each other
         restored = resume(self._run, abstract, None)
-        self._step = int(restored.step)
+        if restored is abstract:
+            raise TrainingError(f"{self._run.config.stage}: diverged, and no checkpoint is whole: start it anew")
+        self._step, self._saved_at = int(restored.step), None
         self._log.rewind(self._step)
         self._goodput.went_back(self._step)
         return restored

@@ -12,7 +12,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from omni_jax.checkpoint import Checkpointer, load_codec, load_params, params_sha256
+from omni_jax.checkpoint import Checkpointer, host_sharding, load_codec, load_params, params_sha256
 from omni_jax.config import Config
 from omni_jax.errors import ConfigError
 from omni_jax.input_pipeline.loader import make_loader
@@ -49,11 +49,17 @@ def train_omni(config: Config, workdir: str | Path, operations: Operations) -> N
     shards = my_shards(batch_sharding(mesh), config.data.rows, config.data.virtual_shards)
     loader = make_loader(config, "train", codes, folder, shards)
     state = starting_state(run, mesh, optimizer, loader)
-    held_out = HeldOut(config, mesh, partial(make_loader, config, "test", codes, folder, shards))
+    held_out = HeldOut(config, mesh, partial(make_loader, _held_out(config), "test", codes, folder, shards))
     step = compile_on_first_batch(config, mesh, optimizer)
     train(run, state, step, loader, config.data.rows, evaluate=held_out)
     checkpointer.close()
     loader.close()
+
+
+def _held_out(config: Config) -> Config:
+    """Without the readings, all of which are for training."""
+    tasks = {name: share for name, share in config.data.tasks.items() if name != "reading"}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, tasks=tasks))
 
 
 def starting_state(run: Run, mesh: Mesh, optimizer: optax.GradientTransformation, loader: Loader) -> TrainState:
@@ -83,7 +89,7 @@ def with_codec(config: Config) -> tuple[Config, Any]:
 
 def starting_params(config: Config) -> Any:
     """Parameters of the stage in `training.init_from`; ConfigError when it trained another model."""
-    before, params = load_params(config.training.init_from)
+    before, params = load_params(config.training.init_from, host_sharding())
     if before.model != config.model:
         differing = [
             item.name

@@ -64,8 +64,10 @@ def update_rule(cfg: OptimizerConfig, steps: int, decayed: Any, matrices: Any) -
     """`cfg.name` without clipping; the trees are `make_optimizer`'s, or functions from parameters to such trees."""
     rate = learning_rate_schedule(cfg, steps)
     if cfg.name == "adafactor":
-        return optax.adafactor(
-            rate, multiply_by_parameter_scale=False, weight_decay_rate=cfg.weight_decay, weight_decay_mask=decayed
+        return optax.chain(  # optax' own decay comes after the rate, as if this were 1
+            optax.adafactor(None, multiply_by_parameter_scale=False),
+            optax.add_decayed_weights(-cfg.weight_decay, decayed),  # adafactor has the sign of an update already
+            optax.scale_by_learning_rate(rate, flip_sign=False),
         )
     if cfg.name == "muon":
         return optax.contrib.muon(

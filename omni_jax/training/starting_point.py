@@ -6,8 +6,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import jax
+import numpy as np
 
-from omni_jax.checkpoint import load_params
+from omni_jax.checkpoint import host_sharding, load_params
 from omni_jax.errors import ConfigError
 from omni_jax.nn.low_rank import is_update
 from omni_jax.training.optimizer import parameter_path
@@ -35,7 +36,7 @@ def take_parts(params: Any, parts: list[tuple[str, str]]) -> Any:
     Raises:
         ConfigError: a pattern matches nothing here, the workdir lacks a matching array, or the shapes differ.
     """
-    loaded = {workdir: _by_path(load_params(workdir)[1]) for _, workdir in parts}
+    loaded = {workdir: _by_path(load_params(workdir, host_sharding())[1]) for _, workdir in parts}
     used: set[str] = set()
 
     def choose(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
@@ -45,7 +46,7 @@ def take_parts(params: Any, parts: list[tuple[str, str]]) -> Any:
                 used.add(pattern)
                 if is_update(name) and name not in loaded[workdir]:
                     return leaf
-                return jax.device_put(_fitting(name, leaf, workdir, loaded[workdir]), leaf.sharding)
+                return jax.device_put(np.asarray(_fitting(name, leaf, workdir, loaded[workdir])), leaf.sharding)
         return leaf
 
     result = jax.tree_util.tree_map_with_path(choose, params)

@@ -18,7 +18,7 @@ from omni_jax.parallel.process_rows import abstract_global, on_devices
 from omni_jax.parallel.sharding import batch_sharding
 from omni_jax.training.fill import fill
 from omni_jax.training.guard import guarded
-from omni_jax.training.losses import omni_loss
+from omni_jax.training.losses import omni_loss, part_shares
 from omni_jax.training.optimizer import learning_rate_schedule, trainable_mask
 from omni_jax.training.state import TrainState
 from omni_jax.types import ABSENT, Batch, MoEStats
@@ -73,25 +73,31 @@ def train_step(
     return TrainState(params, opt_state, state.step + 1, state.key, state.guard), metrics
 
 
-def batch_loss(config: Config, params: Any, batch: Batch) -> tuple[jax.Array, Metrics, MoEStats]:
-    """The loss, its terms, and what the routers did."""
+def batch_loss(
+    config: Config, params: Any, batch: Batch, shares: Metrics | None = None
+) -> tuple[jax.Array, Metrics, MoEStats]:
+    """The loss, its terms, and what the routers did. `shares`: see `omni_loss`."""
     batch = balance(batch)
     output = omni.apply(config.model, params, batch)
     head = omni.text_projection(config.model, params)
     code_heads = omni.code_heads(config.model, params)
-    loss, terms = omni_loss(config.loss, output, batch, head, code_heads, config.model.audio.ctc_subframes)
+    loss, terms = omni_loss(config.loss, output, batch, head, code_heads, config.model.audio.ctc_subframes, shares)
     return loss, terms, output.moe
 
 
-def _gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.Array, Any]:
-    """Metrics, each layer's share of positions by expert, and gradients."""
+def _gradients(
+    config: Config, params: Any, batch: Batch, shares: Metrics | None = None
+) -> tuple[Metrics, jax.Array, Any]:
+    """Metrics, each layer's share of positions by expert, and gradients; of a part, what sums to the whole's."""
 
     trainable = trainable_mask(params, config.training.trainable)
 
     def loss_function(params: Any) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
         # No backward pass for what stays as it is.
         params = jax.tree.map(lambda leaf, train: leaf if train else jax.lax.stop_gradient(leaf), params, trainable)
-        loss, terms, moe = batch_loss(config, params, batch)
+        loss, terms, moe = batch_loss(config, params, batch, shares)
+        if shares is not None:
+            moe = jax.tree.map(lambda value: shares["router_z"] * value, moe)
         if config.model.transformer.num_experts:
             terms |= {"router_entropy": moe.router_entropy, "max_expert_share": jnp.max(moe.expert_share)}
             terms |= {"dropped_share": moe.dropped_share}
@@ -102,22 +108,18 @@ def _gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.
 
 
 def _accumulated_gradients(config: Config, params: Any, batch: Batch) -> tuple[Metrics, jax.Array, Any]:
-    """`_gradients` of one part of the batch after the other, summed by each part's share of the text targets.
+    """`_gradients` of one part of the batch after the other, summed: every term's mean is that of the whole batch.
 
-    The sum is the whole batch's gradient for the text loss; a term with other targets is weighted by the text's.
+    Only what routers do is not: their losses are means over the parts, each of which is balanced by itself.
     """
     parts = split_batch(batch, config.training.microbatches, config.data.rows_per_pool)
-    tokens = jnp.sum(parts.timeline.text_weight, axis=(1, 2))
-    total = jnp.sum(tokens)
-    shares = jnp.where(total > 0, tokens / jnp.where(total > 0, total, 1.0), 1.0 / len(tokens))
-    example = jax.tree.map(lambda leaf: leaf[0], parts)
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(partial(_gradients, config), params, example)
-    )
+    shares = part_shares(parts, config.model.audio.ctc_subframes)
+    example = jax.tree.map(lambda leaf: leaf[0], (parts, shares))
+    shapes = jax.eval_shape(partial(_gradients, config), params, *example)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def add(summed: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        part, share = inputs
-        return jax.tree.map(lambda total, new: total + share * new, summed, _gradients(config, params, part)), None
+    def add(summed: Any, inputs: tuple[Batch, Metrics]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, summed, _gradients(config, params, *inputs)), None
 
     return jax.lax.scan(add, zeros, (parts, shares))[0]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import Any
 
 from omni_jax.parallel.multihost import is_first
 
-GRACE_S = 27.0  # clusters kill 30 s after the notice
+NOT_SAVED = 75  # the exit code that asks for a restart
 REPEAT_S = 2.0
 
 
@@ -22,10 +23,11 @@ class StopSignals:
     """Notes SIGINT and SIGTERM while the loop runs.
 
     A thread of its own hears them too, because Python's handlers wait while the compiler or a collective runs: it ends
-    the process at once when there is nothing to save yet, and after `GRACE_S` when the step or the save does not end.
+    the process at once when there is nothing to save yet, and after `grace_s` when the step or the save does not end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
         self.received = 0
         self.worth_saving = False  # set once a step is done
         self._previous: dict[int, Any] = {}
@@ -56,6 +58,12 @@ class StopSignals:
     def _note(self, number: int, _: object) -> None:
         self.received = self.received or number
 
+    def _give_up(self) -> None:
+        print(
+            f"not saved within --grace_s={self._grace_s:g} s; the checkpoint before stays", file=sys.stderr, flush=True
+        )
+        os._exit(NOT_SAVED)
+
     def _listen(self) -> None:
         heard_at: float | None = None
         while data := self._receiver.recv(1):
@@ -70,6 +78,6 @@ class StopSignals:
             heard_at, self.received = now, number
             if is_first():
                 print("\nstopping after this step and saving a checkpoint ...", flush=True)
-            self._timer = threading.Timer(GRACE_S, os._exit, (128 + number,))
+            self._timer = threading.Timer(self._grace_s, self._give_up)
             self._timer.daemon = True
             self._timer.start()

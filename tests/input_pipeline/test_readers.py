@@ -3,6 +3,7 @@
 import io
 import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,19 @@ def test_parquet_is_read_through_a_file_system(addresses):
     assert one == (text_of(6),)
     with pytest.raises(UserError, match="cannot be listed"):
         open_reader("mine", "parquet:file:///nowhere/at/all")
+
+
+@pytest.mark.parametrize("where", ["{}", "file://{}"])
+def test_a_directory_of_several_splits_is_its_training_split(tmp_path, where):
+    """In a bucket as on the disk; "test" does not mean every name that has these letters."""
+    pytest.importorskip("pyarrow")
+    for split in ("train", "validation", "test", "latest"):
+        (tmp_path / f"{split}-00000-of-00001.parquet").touch()
+    path = where.format(tmp_path)
+    names = lambda *place: [Path(file).name for file in shard_paths(*place)]  # noqa: E731
+    assert names(path, "*.parquet", "") == ["train-00000-of-00001.parquet"]
+    assert names(path, "*.parquet", "test") == ["test-00000-of-00001.parquet"]
+    assert names(f"{path}/t*-00000-of-*.parquet", "*.parquet", "test") == ["test-00000-of-00001.parquet"]
 
 
 @pytest.mark.parametrize("where", ["{}", "file://{}"])

@@ -65,13 +65,16 @@ def test_a_shard_state_is_small(long_run):
 
 def test_states_that_do_not_fit_are_refused(long_run, codes):
     config, _, states = long_run
-    state = json.loads(states[3])
+    state, grown = json.loads(states[3]), json.loads(states[3])
+    for shard in grown["shards"].values():
+        shard["sizes"]["TEXT"] += 1
     older = {"shards": {"0": {"version": 1, "next": {}, "waiting": [], "positions": {}, "batches": 3}}}
     for other, wrong, message in (
         (config, older, "has layout 1, this version reads layout 2"),
         (with_data(config, shards=2), state, "--config.data.shards=4"),
         (with_data(config, rows=8), state, "--config.data.shards=4"),
         (with_data(config, tasks={"text": 1.0}), state, "resume with the data.tasks"),
+        (config, grown, "the data have changed"),
     ):
         loader = make_loader(other, "train", codes)
         with pytest.raises(UserError, match=message):

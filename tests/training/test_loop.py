@@ -18,10 +18,12 @@ from omni_jax.checkpoint import Checkpointer, CheckpointError, load_manifest
 from omni_jax.checkpoint.directory import committed_steps
 from omni_jax.config import Config, TrainingConfig
 from omni_jax.operations import Operations
+from omni_jax.training import loop
 from omni_jax.training.goodput import read_attempts
 from omni_jax.training.guard import guarded, new_guard
 from omni_jax.training.loop import Run, Stopped, TrainingError, resume, train
 from omni_jax.training.metrics import read_metrics
+from omni_jax.training.saving import Saver
 from omni_jax.training.state import TrainState, fresh_state
 
 OPTIMIZER = optax.adam(0.1)
@@ -274,6 +276,26 @@ def test_saves_by_time_too(tmp_path):
     run_to(tmp_path, 6, slow, checkpoint_every=1000, operations=Operations(checkpoint_every_s=0.25, keep_every=1))
     steps = committed_steps(tmp_path / "checkpoints")
     assert steps[-1] == 6 and 2 <= len(steps) <= 3
+
+
+def test_a_vote_that_arrives_late_saves_once(tmp_path, monkeypatch):
+    """With several processes votes are read a step later, when this process has voted for the same save again."""
+
+    class LateVotes:
+        late = True
+
+        def __init__(self, size):
+            self.last = np.zeros(size, np.int32)
+
+        def exchange(self, mine):
+            before, self.last = self.last, mine
+            return before
+
+    monkeypatch.setattr(loop, "Votes", LateVotes)
+    wishes = iter([False, True, True, False, True, False, False, False])
+    monkeypatch.setattr(Saver, "time_is_up", lambda saver: next(wishes))
+    run_to(tmp_path, 8, checkpoint_every=1000, operations=Operations(keep_every=1))
+    assert committed_steps(tmp_path / "checkpoints") == [3, 6, 8]
 
 
 def test_chosen_steps_are_profiled(tmp_path, capsys):

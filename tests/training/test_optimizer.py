@@ -1,11 +1,13 @@
 """Which parameters move, and which decay."""
 
+import dataclasses
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from omni_jax.config import OptimizerConfig
@@ -29,6 +31,26 @@ def test_warmup_then_cosine_to_the_final_fraction():
     assert 0 < values[0] < values[1] < values[2] == pytest.approx(0.1)
     assert values[10] == pytest.approx(0.1 * CFG.final_fraction)
     assert all(later < earlier for earlier, later in itertools.pairwise(values[2:]))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
+def test_decay_follows_the_rate(name):
+    """Without a gradient a matrix shrinks by rate x decay a step, and nothing else moves."""
+    cfg = dataclasses.replace(CFG, name=name)
+    optimizer = make_optimizer(cfg, 10, MATRICES, ALL, matrix_dimensions(PARAMS))
+    params, state = PARAMS, optimizer.init(PARAMS)
+    for step in range(3):
+        before = params
+        params, state = apply(optimizer, state, jax.tree.map(jnp.zeros_like, PARAMS), params)
+        rate = float(learning_rate_schedule(cfg, 10)(step))
+        expected = before["trunk"]["kernel"] * (1 - rate * cfg.weight_decay)
+        np.testing.assert_allclose(params["trunk"]["kernel"], expected, rtol=1e-5)
+        np.testing.assert_array_equal(params["trunk"]["scale"], PARAMS["trunk"]["scale"])
+
+
+def matrix_dimensions(params):
+    dimensions = optax.contrib.MuonDimensionNumbers()
+    return jax.tree.map(lambda leaf: dimensions if leaf.ndim > 1 else None, params)
 
 
 def test_frozen_parameters_stay_and_have_no_moments():

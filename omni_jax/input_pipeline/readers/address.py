@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import glob
 import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -100,11 +101,15 @@ def shard_paths(path: str, pattern: str, split: str) -> list[str]:
     if "://" in path:
         return _remote_paths(path, pattern, split)
     found = sorted(glob.glob(str(Path(path) / pattern)) if Path(path).is_dir() else glob.glob(path))
-    found = [file for file in found if not file.endswith((".index", ".tmp"))]
+    return _with_missing(_of_split([file for file in found if not file.endswith((".index", ".tmp"))], split))
+
+
+def _of_split(found: list[str], split: str) -> list[str]:
+    """The files of one split; of several, `train` where none is named."""
     splits = {_split_of(file) for file in found}
     if not split and len(splits) > 1 and "train" in splits:
         split = "train"
-    return _with_missing([file for file in found if not split or _split_of(file) == split])
+    return [file for file in found if not split or _split_of(file) == split]
 
 
 def _split_of(file: str) -> str:
@@ -128,13 +133,16 @@ def _with_missing(found: list[str]) -> list[str]:
 
 
 def _remote_paths(path: str, pattern: str, split: str) -> list[str]:
-    """Files of a bucket's directory, or the file itself, through pyarrow's file systems."""
+    """Files of a bucket's directory, of a glob in its last part, or the file itself, by pyarrow's file systems."""
     try:
         from pyarrow import fs
     except ImportError:
         raise DataError(f"{path} needs pyarrow: pip install pyarrow") from None
     ending = pattern.removeprefix("*")
-    if path.endswith(ending):
+    directory, _, name = path.rpartition("/")
+    if "*" in name:
+        path, pattern = directory, name
+    elif path.endswith(ending):
         return [path]
     try:
         system, inner = fs.FileSystem.from_uri(path)
@@ -142,4 +150,5 @@ def _remote_paths(path: str, pattern: str, split: str) -> list[str]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be listed: {error}") from None
     scheme = path.partition("://")[0]
-    return sorted(f"{scheme}://{file.path}" for file in files if file.path.endswith(ending) and split in file.base_name)
+    found = sorted(f"{scheme}://{file.path}" for file in files if fnmatchcase(file.base_name, pattern))
+    return _with_missing(_of_split(found, split))
