@@ -23,6 +23,8 @@ TPU_SELECTORS = {  # value of the node label cloud.google.com/gke-tpu-accelerato
     "v5p": "tpu-v5p-slice",
     "v6e": "tpu-v6e-slice",
 }
+EXCLUSIVE = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+GRACE_S = 55  # of the pod's 60, to end a step and save it
 FINAL_CODE = 2  # omni_jax.errors: what a restart does not mend
 
 
@@ -62,7 +64,10 @@ def jobset(flags: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
             {"name": "usererror", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]},
         ],
     }
-    worker = {"name": "workers", "replicas": flags.slices, "template": {"spec": job(flags, command)}}
+    template: dict[str, Any] = {"spec": job(flags, command)}
+    if flags.tpu:  # a slice is a node pool, and all pods of a job must be on one
+        template["metadata"] = {"annotations": {EXCLUSIVE: "cloud.google.com/gke-nodepool"}}
+    worker = {"name": "workers", "replicas": flags.slices, "template": template}
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
@@ -93,7 +98,7 @@ def pod(flags: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
     container = {
         "name": "trainer",
         "image": flags.image,
-        "command": ["python", "-m", "omni_jax.train", *command],
+        "command": ["python", "-m", "omni_jax.train", f"--grace_s={GRACE_S}", *command],
         "env": environment(flags),
         "resources": {"limits": {resource: flags.chips_per_host}},
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
@@ -101,7 +106,7 @@ def pod(flags: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
     }
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 60,  # a stop takes at most 30 s
+        "terminationGracePeriodSeconds": GRACE_S + 5,
         "nodeSelector": node_selector(flags),
         "containers": [container],
         "volumes": [
@@ -131,6 +136,8 @@ def environment(flags: argparse.Namespace) -> list[dict[str, Any]]:
         {"name": "JAX_COORDINATOR_ADDRESS", "value": f"{flags.name}-workers-0-0.{flags.name}:{PORT}"},
         {"name": "JAX_NUM_PROCESSES", "value": str(flags.hosts)},
         {"name": "JAX_PROCESS_ID", "valueFrom": index},
+        {"name": "LD_LIBRARY_PATH", "value": "/usr/local/nvidia/lib64"},  # where GKE puts the driver
+        {"name": "JAX_PLATFORMS", "value": "cuda,cpu"},  # an error where there is no GPU after all
     ]
 
 

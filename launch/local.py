@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ENDED = (0, 2)  # done, an error that a restart does not mend
+USER_ERROR = 2  # a restart does not mend it
+ENDED = (0, USER_ERROR)
 FINAL_CODES = (*ENDED, 130, 143)  # stopped by a signal
 POLL_S = 0.1
 
@@ -115,6 +116,8 @@ def watch(group: Sequence[subprocess.Popen], grace_s: float, notices: _Notices) 
             killed += send(group, signal.SIGKILL)
         time.sleep(POLL_S)
     codes = [process.returncode for process in group]
+    if USER_ERROR in codes:  # the others only miss the one that has left with it
+        return USER_ERROR, 0
     failed = [code for code in codes if code not in FINAL_CODES]
     lost = sum(process.returncode < 0 for process in group if process not in killed)
     return (failed[0] if failed else max(codes)), lost

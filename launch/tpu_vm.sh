@@ -2,7 +2,7 @@
 # Starts, stops or follows a training on all hosts of a TPU VM slice by ssh. JAX finds the hosts from TPU metadata.
 #
 #   launch/tpu_vm.sh start  NAME ZONE --config=configs/pretrain.py:small --workdir=/mnt/shared/run
-#   launch/tpu_vm.sh stop   NAME ZONE      # SIGTERM: saves and leaves within 30 s
+#   launch/tpu_vm.sh stop   NAME ZONE      # SIGTERM: saves and leaves within 27 s
 #   launch/tpu_vm.sh log    NAME ZONE      # process 0's log
 #
 # The repository and its .venv must be in ~/omni_jax on every host (launch/README.md), the workdir on a disk they share.
@@ -18,9 +18,10 @@ on_hosts() { # WORKER COMMAND
 case $action in
 start)
 	printf -v arguments '%q ' "$@"
-	# Started again after a stall or a crash; not after success, a user's error (2) or a stop (130, 143).
-	loop="cd ~/omni_jax && echo \$\$ > ~/omni_jax.pid && code=75; while ! [[ \" 0 2 130 143 \" == *\" \$code \"* ]]; do
-		.venv/bin/python -m omni_jax.train $arguments; code=\$?; echo \"exit code \$code\"; sleep 5; done"
+	# Started again after a stall or a crash, 20 times; not after success, a user's error (2) or a stop (130, 143).
+	loop="cd ~/omni_jax && echo \$\$ > ~/omni_jax.pid && for start in {0..20}; do
+		.venv/bin/python -m omni_jax.train $arguments; code=\$?; echo \"exit code \$code\"
+		[[ \" 0 2 130 143 \" == *\" \$code \"* ]] && break; sleep 5; done"
 	printf -v quoted '%q' "$loop"
 	on_hosts all "nohup setsid bash -c $quoted >> ~/omni_jax.log 2>&1 < /dev/null & echo started"
 	;;

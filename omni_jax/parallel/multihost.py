@@ -7,6 +7,7 @@ outcomes of a save, positions in the data) by the coordination service that `jax
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from collections import Counter
 import jax
 import numpy as np
 from jax._src import distributed
+from jax._src.clusters.cloud_tpu_cluster import GceTpuCluster
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from omni_jax.errors import UserError
@@ -33,8 +35,7 @@ def initialize() -> None:
     """
     explicit = os.environ.get("JAX_COORDINATOR_ADDRESS")
     slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in os.environ
-    pod = "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-    if not (explicit or slurm or pod):
+    if not (explicit or slurm or _is_tpu_pod()):
         return
     # Gloo carries collectives between CPU processes; other platforms ignore the setting. SIGTERM is handled by the
     # training loop, not by JAX's preemption service.
@@ -48,7 +49,7 @@ def initialize() -> None:
             roll_call(explicit, count, rank, TIMEOUT_S)
             jax.distributed.initialize(explicit, count, rank, cluster_detection_method="deactivate", **patience)
         else:
-            jax.distributed.initialize(**patience)
+            jax.distributed.initialize(local_device_ids=_gpus_of_the_only_task() if slurm else None, **patience)
     except (KeyError, ValueError) as error:
         raise UserError(
             f"JAX_COORDINATOR_ADDRESS={explicit} needs JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error}): start with one "
@@ -56,6 +57,20 @@ def initialize() -> None:
         ) from error
     put(f"host/{jax.process_index()}", f"{socket.gethostname()}, pid {os.getpid()}")
     gather("hosts known")
+
+
+def _is_tpu_pod() -> bool:
+    """GKE names a pod's hosts in the environment, TPU VMs in Google's metadata, which JAX knows to read."""
+    hosts = os.environ.get("TPU_WORKER_HOSTNAMES")
+    if hosts is not None:
+        return "," in hosts
+    return GceTpuCluster.is_env_present() and GceTpuCluster.get_process_count() > 1
+
+
+def _gpus_of_the_only_task() -> list[int] | None:
+    """All GPUs of the node where it has one task: by itself JAX gives a Slurm task the one of its number."""
+    alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return list(range(int(os.environ.get("SLURM_GPUS_ON_NODE", "0")))) or None if alone else None
 
 
 def is_first() -> bool:

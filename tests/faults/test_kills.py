@@ -104,6 +104,16 @@ def test_sigterm_saves_leaves_in_time_and_repeats_nothing(whole, tmp_path):
     assert curve(tmp_path) == curve(whole)[:60]
 
 
+def test_a_step_that_does_not_end_in_time_is_given_up_and_says_so(tmp_path):
+    """Not with the code of a saved stop: launchers may believe it."""
+    process = start(tmp_path, 60, "--hold_at=3", "--checkpoint_every=1000", "--grace_s=1")
+    wait_for_step(tmp_path, 1, process)
+    time.sleep(HELD_S)
+    process.send_signal(signal.SIGTERM)
+    assert "not saved within --grace_s=1 s" in finish(process, 75)
+    assert not list((tmp_path / "checkpoints").glob("*/commit.json"))
+
+
 @pytest.mark.parametrize(("number", "pause_s"), [(signal.SIGTERM, 2.5), (signal.SIGINT, 0.1)])
 def test_a_second_signal_ends_at_once(tmp_path, number, pause_s):
     process = start(tmp_path, 60, "--hold_at=3", "--checkpoint_every=1000")

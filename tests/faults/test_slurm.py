@@ -107,3 +107,15 @@ def test_a_preempted_job_is_queued_again_and_ends_as_if_unbroken(cluster, tmp_pa
     assert "queued again" in output.read_text()
     finish(start(tmp_path / "whole", STEPS, "--step_s=0"))
     np.testing.assert_allclose(curve(workdir), curve(tmp_path / "whole"), rtol=RELATIVE)
+
+
+def test_a_users_error_of_one_task_ends_the_job(cluster, tmp_path):
+    """srun kills the other task and gives its code, which would be one to start again."""
+    program = tmp_path / "one_fails.py"
+    program.write_text("import os, sys, time\nsys.exit(2) if os.environ['SLURM_PROCID'] == '0' else time.sleep(60)\n")
+    job_environment = cluster | {"PYTHON": sys.executable, "PROGRAM": str(program)}
+    output = tmp_path / "job.txt"
+    submit = ["sbatch", "--wait", "--ntasks=2", "--ntasks-per-node=2", f"--output={output}", "launch/slurm.sbatch"]
+    done = subprocess.run(submit, cwd=ROOT, env=job_environment, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 2, output.read_text()
+    assert "queued again" not in output.read_text()

@@ -50,9 +50,10 @@ def test_the_schema_finds_a_wrong_name_and_a_wrong_type(gke):
 def test_all_hosts_of_all_slices_run_the_command(gke):
     (worker,) = manifest(gke, "several slices")["spec"]["replicatedJobs"]
     job = worker["template"]["spec"]
+    assert worker["template"]["metadata"]["annotations"] == {gke.EXCLUSIVE: "cloud.google.com/gke-nodepool"}
     assert (worker["replicas"], job["parallelism"], job["completions"]) == (2, 4, 4)
     (container,) = job["template"]["spec"]["containers"]
-    assert container["command"] == ["python", "-m", "omni_jax.train", *COMMAND]
+    assert container["command"] == ["python", "-m", "omni_jax.train", "--grace_s=55", *COMMAND]
     assert container["resources"]["limits"] == {"google.com/tpu": 4}
 
 

@@ -1,0 +1,31 @@
+"""launch/local.py: which of several exit codes counts."""
+
+import importlib.util
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def local():
+    spec = importlib.util.spec_from_file_location("local", ROOT / "launch" / "local.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        (("exit 2", "sleep 0.3; exit 75"), (2, 0)),  # a user's error here, and a peer that misses this process
+        (("exit 0", "sleep 0.3; exit 75"), (75, 0)),
+        (("kill -9 $$", "sleep 0.3; exit 75"), (-9, 1)),
+    ],
+)
+def test_a_users_error_is_final(local, commands, expected):
+    group = [subprocess.Popen(["bash", "-c", command]) for command in commands]
+    assert local.watch(group, 10.0, SimpleNamespace(count=0, stop=0)) == expected
