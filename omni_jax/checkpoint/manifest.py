@@ -16,7 +16,8 @@ from omni_jax.errors import UserError
 LAYOUT_VERSION = 2  # raised when the items, the parameter paths or the manifest's keys change
 _READABLE_VERSIONS = (1, 2)  # the parameters of layout 1 are the same; its optimizer state is not
 
-# A run may go on with another value of these: they change neither the parameters nor what a step computes.
+# A run may go on with another value of these: they change neither the parameters nor what a step computes, but for
+# training.steps, which moves the end of the learning rate's decay; another corpus is told by its number of examples.
 RESUMABLE_KEYS = (
     "training.steps",
     "training.log_every",
@@ -107,6 +108,9 @@ def require_same_run(
             f"{workdir} holds a run of another config ({shown}): give another --workdir, the same flags, or "
             "--allow_config_change to go on from its last checkpoint with the new values"
         )
+    before, now = manifest.config.training.steps, config.training.steps
+    if before != now:
+        print(f"{workdir}: training.steps {before} -> {now}: the learning rate decays to there from here", flush=True)
     if differences:
         print(f"{workdir}: going on with a changed config: {'; '.join(differences)}", flush=True)
     if manifest.codec_sha256 != codec_sha256:
