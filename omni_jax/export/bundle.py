@@ -56,7 +56,9 @@ def load_codec_of(path: Path, stage: Path, config: Config, codec_sha256: str) ->
         raise UserError(
             f"{path}: stage {config.stage} was trained without a codec, it cannot speak: train stage duplex"
         )
-    places = [path / CODEC, stage.parent / CODEC, Path(config.training.codec_from or CODEC)]
+    places = [path / CODEC, stage.parent / CODEC]
+    if config.training.codec_from:
+        places.append(Path(config.training.codec_from))
     refused = CheckpointError(f"{path}: its codec {codec_sha256[:12]} is not there: copy it to {places[0]}")
     for place in dict.fromkeys(places):
         if place.is_dir():
