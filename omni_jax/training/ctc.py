@@ -27,8 +27,8 @@ def ctc_term(logits: Float[Array, "G W U"], media: Media, subframes: int) -> Flo
         labels.reshape(groups * segments, width),
         (labels == 0).astype(jnp.float32).reshape(groups * segments, width),
     ).reshape(groups, segments)
-    per_label, total = ctc_weights(media, subframes), jnp.sum(ctc_weights(media, subframes))
-    weight = per_label / jnp.maximum(jnp.sum(labels != 0, axis=-1), 1)
+    weights = ctc_weights(media, subframes)
+    weight, total = weights / jnp.maximum(jnp.sum(labels != 0, axis=-1), 1), jnp.sum(weights)
     return jnp.sum(jnp.where(weight > 0, weight * nll, 0.0)) / jnp.where(total > 0, total, 1.0)
 
 
