@@ -85,7 +85,7 @@ def test_biases_by_heads_have_no_update():
 
 def test_updates_that_a_start_does_not_have_stay(start, monkeypatch):
     plain = merge_updates(start)
-    monkeypatch.setattr("omni_jax.training.starting_point.load_params", lambda workdir: (None, plain))
+    monkeypatch.setattr("omni_jax.training.starting_point.load_params", lambda workdir, sharding: (None, plain))
     got = take_parts(start, [("*", "anywhere")])
     jax.tree.map(np.testing.assert_array_equal, got, start)
 
