@@ -17,7 +17,7 @@ LAYOUT_VERSION = 2  # raised when the items, the parameter paths or the manifest
 _READABLE_VERSIONS = (1, 2)  # the parameters of layout 1 are the same; its optimizer state is not
 
 # A run may go on with another value of these: they change neither the parameters nor what a step computes, but for
-# training.steps, which moves the end of the learning rate's decay; another corpus is told by its number of examples.
+# training.steps, which moves the end of the learning rate's decay. Other data are told by the loader's state.
 RESUMABLE_KEYS = (
     "training.steps",
     "training.log_every",

@@ -45,7 +45,7 @@ def _with_harmless(held: HeldOut, call: Call, kind: str, rng: np.random.Generato
     if kind == "noise":
         burst = background(rng, round(rng.uniform(*NOISE_MS)) * SAMPLES_PER_MS, [])
         level_db, text = rng.uniform(*NOISE_DBFS), "(a noise)"
-        factors = {"second": f"noise at {level_db} dB", "second_voice": "none"}  # no two of them are the same
+        factors = dict.fromkeys(("second", "second_voice"), f"noise at {level_db} dB")  # no two of them are the same
         wav = burst * np.hanning(len(burst)) ** 0.25
     else:
         clips = held.cast.backchannels if kind == "backchannel" else held.cast.side_talks

@@ -130,8 +130,8 @@ class PackedIterator(grain.DatasetIterator):
         if state.get("sizes", self._sizes()) != self._sizes():  # older states have none
             raise UserError(
                 f"the data have changed: the checkpoint's tasks had {state['sizes']} examples, now {self._sizes()}, in "
-                "another order: give the run its data back, or start a new one from it (another --workdir, "
-                "training.init_from)"
+                "another order: give the run its data back, start a new one from it (another --workdir, "
+                "training.init_from), or go on all the same with --allow_config_change"
             )
         for task, stream in self._streams.items():
             stream.next_place = Place(*state["next"][task.name])

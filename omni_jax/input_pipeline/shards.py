@@ -32,6 +32,17 @@ def merged_state(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return states[0] | {"shards": dict(sorted(shards.items(), key=lambda item: int(item[0])))}
 
 
+def without_sizes(state: Any) -> Any:
+    """The state for other data: their number of examples is not compared."""
+    if not (isinstance(state, dict) and "shards" in state):
+        return state
+    shards = {
+        shard: {name: value for name, value in part.items() if name != "sizes"} if isinstance(part, dict) else part
+        for shard, part in state["shards"].items()
+    }
+    return state | {"shards": shards}
+
+
 def truncated_share(state: Any) -> float | None:
     """The share of the examples so far of which something was left out; None where nothing counts them."""
     shards = state["shards"].values() if isinstance(state, dict) and "shards" in state else ()

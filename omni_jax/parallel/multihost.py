@@ -70,7 +70,8 @@ def _is_tpu_pod() -> bool:
 def _gpus_of_the_only_task() -> list[int] | None:
     """All GPUs of the node where it has one task: by itself JAX gives a Slurm task the one of its number."""
     alone = re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
-    return list(range(int(os.environ.get("SLURM_GPUS_ON_NODE", "0")))) or None if alone else None
+    count = int(os.environ.get("SLURM_GPUS_ON_NODE", "0"))
+    return list(range(count)) if alone and count else None
 
 
 def is_first() -> bool:

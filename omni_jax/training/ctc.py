@@ -34,6 +34,8 @@ def ctc_term(logits: Float[Array, "G W U"], media: Media, subframes: int) -> Flo
 
 def ctc_weights(media: Media, subframes: int) -> Float[Array, "G Z"]:
     """Of each segment: its weight times its labels; 0 where they have no alignment."""
+    if not media.mel_segment_ids.shape[1]:  # a size that packs no audio
+        return jnp.zeros(media.ctc_weight.shape)
     labels, (_, padding) = media.ctc_labels, _segment_frames(media, subframes)
     num_labels = jnp.sum(labels != 0, axis=-1)
     repeats = jnp.sum((labels[..., 1:] == labels[..., :-1]) & (labels[..., 1:] != 0), axis=-1)

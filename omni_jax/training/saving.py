@@ -13,6 +13,7 @@ import numpy as np
 
 from omni_jax.checkpoint import Checkpointer, CheckpointError, Manifest, NoRoomError
 from omni_jax.config import Config
+from omni_jax.input_pipeline.shards import without_sizes
 from omni_jax.operations import Operations
 from omni_jax.parallel.multihost import is_first
 from omni_jax.training.state import TrainState
@@ -49,7 +50,8 @@ def resume(run: Run, state: TrainState, loader: Loader | None) -> TrainState:
         return state
     manifest = restored.manifest
     if loader is not None:
-        loader.set_state(manifest.data_state)
+        allowed = run.operations.allow_config_change
+        loader.set_state(without_sizes(manifest.data_state) if allowed else manifest.data_state)
     if is_first():
         print(f"{run.config.stage}: going on from step {manifest.step} in {run.checkpointer.directory}", flush=True)
     step = jax.device_put(np.int32(manifest.step), state.step.sharding)

@@ -10,6 +10,7 @@ import pytest
 from omni_jax.config import MeshConfig
 from omni_jax.models import omni
 from omni_jax.parallel.mesh import make_mesh
+from omni_jax.training.losses import part_shares
 from omni_jax.training.omni_state import abstract_state, omni_optimizer
 from omni_jax.training.step import _accumulated_gradients, _gradients, balance_routers, split_batch
 from omni_jax.types import ABSENT, Modality
@@ -42,6 +43,18 @@ def test_parts_of_a_batch_sum_to_the_whole_in_every_term():
     for name in set(whole[0]) - {"load_balance", "router_z", "router_entropy", "max_expert_share"}:
         np.testing.assert_allclose(parts[0][name], whole[0][name], **CLOSE, err_msg=name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE), parts[2], whole[2])
+
+
+def test_parts_without_audio_pictures_or_speech_have_shares():
+    """Sizes above `small` pack none in `pretrain`."""
+    config = small_config()
+    batch = random_batch(config, 0)
+    empty = {name: getattr(batch.media, name)[:, :0] for name in ("mel_segment_ids", "phones", "words")}
+    batch = batch._replace(speech_index=batch.speech_index[:, :0], media=batch.media._replace(**empty))
+    parts = split_batch(jax.tree.map(jnp.asarray, batch), 4, config.data.rows_per_pool)
+    shares = part_shares(parts, config.model.audio.ctc_subframes)
+    np.testing.assert_allclose(shares["text"].sum(), 1.0, rtol=1e-6)
+    assert all(float(shares[name].sum()) == 0.0 for name in ("ctc", "phone", "word", "acoustic"))
 
 
 def test_a_pool_stays_with_its_rows():
