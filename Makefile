@@ -17,7 +17,7 @@ FIND_PYTHON = for p in python3.13 python3.12 python3.11 python3 python; do comma
 help:
 	@echo "make quickstart   train codec, pretrain, perceive, align and duplex at size tiny, evaluate, write $(WORKDIR)/report.html"
 	@echo "make demo         show MODEL ($(MODEL)) held-out pictures, ask, interrupt; prints what happens, keeps the sound"
-	@echo "make tiny         the same stages for a smaller model, trained for hours (runs/voice); resumable"
+	@echo "make tiny         the same stages at size voice: fewer parameters, 2.5 hours on two cores (runs/voice); resumable"
 	@echo "make test         run the tests"
 	@echo "make test-faults  kill, freeze, damage and preempt small runs (some minutes)"
 	@echo "make lint         check style (make format mends it)"

@@ -2,7 +2,7 @@
 
 python -m omni_jax.evaluate --config=configs/eval.py:tiny --workdir=runs/quickstart
 
-Hardware: 2 CPU cores, about two minutes for `tiny`. `full` takes every count four times, for narrower
+Hardware: 2 CPU cores, one to two and a half minutes for `tiny`. `full` takes every count four times, for narrower
 intervals.
 """
 

@@ -1,6 +1,10 @@
 """Trains, evaluates and reports a small model from start to end; started again, it goes on where it stopped.
 
 python -m omni_jax.quickstart --workdir=runs/quickstart [--size=tiny]
+
+Hardware: 2 CPU cores. Size `tiny`: 20 minutes. Size `voice` (`make tiny`): 2.5 hours, of which tests ran beside the
+training for one; it answers 9 of 10 held-out questions and stops when it is interrupted (docs/model_card.md has its
+figures beside those of the pair in data/voice).
 """
 
 from __future__ import annotations
