@@ -121,7 +121,8 @@ def test_what_is_measured_is_what_is_heard():
     assert sampling(EvalConfig()) == Sampling()
 
 
-def test_a_recogniser_that_is_missing_is_said_before_any_call(workdir):
+def test_a_recogniser_that_is_missing_is_said_before_any_call(workdir, monkeypatch):
+    monkeypatch.setattr(evaluation, "run_calls", lambda *_: pytest.fail("a call was made"))
     with pytest.raises(UserError, match="nowhere"):
         evaluate(dataclasses.replace(SMALL, recogniser="nowhere"), workdir)
 

@@ -1,11 +1,9 @@
 """The manifests of launch/gke.py against the published schema of JobSet v1alpha2 and Kubernetes, without a cluster."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .script import load_script
+
 CASES = {
     "tpu": ["--tpu=v5p", "--topology=4x4x4", "--hosts=16", "--chips_per_host=4"],
     "several slices": ["--tpu=v6e", "--topology=4x4", "--hosts=4", "--chips_per_host=4", "--slices=2"],
@@ -16,10 +14,7 @@ COMMAND = ["--config=configs/pretrain.py:small", "--workdir=/data/run1"]
 
 @pytest.fixture(scope="module")
 def gke():
-    spec = importlib.util.spec_from_file_location("gke", ROOT / "launch" / "gke.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("gke")
 
 
 def manifest(gke, case):

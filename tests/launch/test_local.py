@@ -1,21 +1,16 @@
 """launch/local.py: which of several exit codes counts."""
 
-import importlib.util
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from .script import load_script
 
 
 @pytest.fixture(scope="module")
 def local():
-    spec = importlib.util.spec_from_file_location("local", ROOT / "launch" / "local.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("local")
 
 
 @pytest.mark.parametrize(
