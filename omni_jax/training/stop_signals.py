@@ -14,8 +14,8 @@ import time
 from typing import Any
 
 from omni_jax.parallel.multihost import is_first
+from omni_jax.training.watchdog import EXIT_STALLED
 
-NOT_SAVED = 75  # the exit code that asks for a restart
 REPEAT_S = 2.0
 
 
@@ -62,7 +62,7 @@ class StopSignals:
         print(
             f"not saved within --grace_s={self._grace_s:g} s; the checkpoint before stays", file=sys.stderr, flush=True
         )
-        os._exit(NOT_SAVED)
+        os._exit(EXIT_STALLED)
 
     def _listen(self) -> None:
         heard_at: float | None = None
