@@ -16,6 +16,7 @@ from omni_jax.parallel.heartbeat import Heartbeat
 EXIT_STALLED = 75  # EX_TEMPFAIL: launchers start again
 STARTUP_FACTOR = 4.0  # the first step waits for the compiler
 _POLL_S = 0.5
+_STOOD_STILL_S = 5.0  # between two polls: nothing ran, the watchdog neither
 
 
 class Watchdog:
@@ -50,7 +51,11 @@ class Watchdog:
         self._last, self._doing = time.monotonic(), doing
 
     def _watch(self) -> None:
+        polled = time.monotonic()
         while not self._ended.wait(_POLL_S):
+            before, polled = polled, time.monotonic()
+            if polled - before > _STOOD_STILL_S:
+                self._last = polled  # Ctrl-Z and fg, or a suspended machine: the run has lost nothing
             if time.monotonic() - self._last > self._limit_s:
                 self.abort(f"no progress for {self._limit_s:.0f} s while {self._doing}")
 

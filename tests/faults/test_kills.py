@@ -48,6 +48,17 @@ def test_kill_9_at_random_moments_changes_nothing(whole, tmp_path):
         np.testing.assert_array_equal(load_params(tmp_path)[1][name], value)
 
 
+def test_ctrl_z_for_longer_than_a_stall_may_last_changes_nothing(whole, tmp_path):
+    process = start(tmp_path, STEPS, "--step_s=0.001", "--checkpoint_every=100", "--stall_timeout_s=4")
+    wait_for_step(tmp_path, 10, process)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(8.0)
+    assert read_metrics(tmp_path)[-1]["step"] < STEPS, "the run has ended too early to be stopped"
+    os.kill(process.pid, signal.SIGCONT)
+    finish(process)
+    assert curve(tmp_path) == curve(whole)
+
+
 def test_kill_9_of_data_workers_at_random_moments_changes_nothing(whole, tmp_path):
     dice = random.Random(11)
     for _ in range(KILLS_OF_WORKERS):
