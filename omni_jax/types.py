@@ -27,6 +27,7 @@ FRAME_SPEECH_SAMPLES = 1_920  # 80 ms at 24 kHz
 FRAME_LISTEN_SAMPLES = 1_280  # 80 ms at 16 kHz
 MEL_FRAMES_PER_SLOT = 8  # 100 Hz log-mel -> 12.5 Hz
 PHONES_PER_SLOT = 4  # phone labels at 50 Hz
+TURN_DELAY_FRAMES = 2  # so much later TurnHead names a frame's state: at the onset of a sound nobody knows it yet
 WHISPER_FRAMES_PER_SLOT = 4  # its encoder's outputs at 50 Hz
 
 
@@ -108,7 +109,7 @@ class Timeline(NamedTuple):
     position_ids: Int[Array, "B T 3"]  # TM-RoPE (time, height, width)
     segment_ids: Int[Array, "B T"]  # 0 = padding; attention never crosses a segment
     user_vad: Int[Array, "B T"]  # 0, 1 or ABSENT
-    turn_state: Int[Array, "B T"]  # TurnState or ABSENT
+    turn_state: Int[Array, "B T"]  # TurnState of the frame TURN_DELAY_FRAMES before, or ABSENT
     event: Int[Array, "B T"]  # Event
 
 

@@ -21,7 +21,7 @@ from omni_jax.input_pipeline.text_tasks import picture_patches
 from omni_jax.input_pipeline.timeline import Example
 from omni_jax.model_config import ModelConfig
 from omni_jax.models import omni
-from omni_jax.types import ABSENT, Batch
+from omni_jax.types import ABSENT, TURN_DELAY_FRAMES, Batch
 
 NOISE_SNR_DB = 10.0
 
@@ -35,7 +35,7 @@ def noisy_turns(materials: Materials, params: Any, count: int, seed: int) -> lis
     for index, ((example, wav), guess) in enumerate(zip(found, predicted, strict=True)):
         states = example.fields["turn_state"]
         heard = states != ABSENT
-        examples.append(TurnExample(wav, states[heard], guess[heard], {"dialogue": str(index)}))
+        examples.append(TurnExample(wav, states[heard], guess[heard], {"dialogue": str(index)}, TURN_DELAY_FRAMES))
     return examples
 
 

@@ -19,10 +19,11 @@ Counts = tuple[int, int, int]  # matched, true, predicted
 def turn_ends(examples: Sequence[TurnExample]) -> dict[str, Any]:
     """`turn_end_f1_240ms`: F1 of the ends of turns, each matched with at most one predicted end within 240 ms.
 
-    A turn ends in the first IDLE frame after TURN or PAUSE. Floor: a threshold on the energy of a frame, the one that
+    A turn ends in the first IDLE frame after TURN or PAUSE; it is predicted when it is named, `late_frames` after
+    that frame. Floor: a threshold on the energy of a frame, the one that
     is best in hindsight.
     """
-    counts = np.array([_counts(e.states, e.predicted) for e in examples]).reshape(-1, 3)
+    counts = np.array([_counts(e) for e in examples]).reshape(-1, 3)
     floor = max(_total_f1(by_energy(examples, threshold)) for threshold in THRESHOLDS_DBFS) if examples else None
     return entry("turn_end_f1_240ms", lambda index: _f1(counts[index].sum(0)), factors_of(examples), floor=floor)
 
@@ -45,9 +46,9 @@ def matched(true: Sequence[int], predicted: Sequence[int]) -> int:
     return pairs
 
 
-def _counts(states: np.ndarray, predicted: np.ndarray) -> Counts:
-    real = states != ABSENT
-    true, guessed = ends(states[real]), ends(predicted[real])
+def _counts(example: TurnExample) -> Counts:
+    real = example.states != ABSENT
+    true, guessed = ends(example.states[real]), ends(example.predicted[real]) + example.late_frames
     return matched(true, guessed), len(true), len(guessed)
 
 
@@ -57,4 +58,4 @@ def _f1(counts: np.ndarray) -> float:
 
 
 def _total_f1(examples: Sequence[TurnExample]) -> float:
-    return _f1(np.sum([_counts(e.states, e.predicted) for e in examples], axis=0))
+    return _f1(np.sum([_counts(e) for e in examples], axis=0))

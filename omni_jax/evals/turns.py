@@ -25,10 +25,11 @@ class TurnExample(NamedTuple):
     states: Int[np.ndarray, " T"]  # TurnState or ABSENT
     predicted: Int[np.ndarray, " T"]
     factors: dict[str, str]
+    late_frames: int = 0  # after a frame, when its state is predicted
 
 
 def turn_states(examples: Sequence[TurnExample]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """`turn_f1`: F1 of each TurnState, averaged over the states that occur.
+    """`turn_f1`: F1 of each TurnState, averaged over the states that occur. A state may be named some frames late.
 
     Floors: `turn_f1_floor`, TURN where a frame's energy is over a threshold and IDLE elsewhere, with the threshold
     that is best in hindsight; `turn_f1_floor_silero`, the same from Silero's speech probability, when it is installed.
@@ -94,7 +95,7 @@ def _by_speech(examples: Sequence[TurnExample], speech: Sequence[np.ndarray]) ->
     for example, active in zip(examples, speech, strict=True):
         frames = min(len(active), len(example.states))
         guess = np.where(active[:frames], TurnState.TURN, TurnState.IDLE)
-        guessed.append(example._replace(states=example.states[:frames], predicted=guess))
+        guessed.append(example._replace(states=example.states[:frames], predicted=guess, late_frames=0))
     return guessed
 
 

@@ -25,7 +25,7 @@ from omni_jax.input_pipeline.scene import FRAME_MS, GAP_FRAMES, Scene
 from omni_jax.input_pipeline.speech_tasks import end_frame, placed_words
 from omni_jax.input_pipeline.tasks import Task
 from omni_jax.input_pipeline.text_tasks import picture_patches, with_tag
-from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes
+from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes, delay_states
 from omni_jax.input_pipeline.utterance import Utterance, utterance, with_pause
 from omni_jax.input_pipeline.words import word_track
 from omni_jax.types import PHONES_PER_SLOT, Control, Event, TurnState
@@ -96,7 +96,7 @@ def lay_out(materials: Materials, scene: Scene, mel: Float[np.ndarray, "F8 M"], 
         codes=delay_codes(scene.codes, model.acoustic_delay),
         codes_weight=scene.codes_weight,
         user_vad=scene.user_vad,
-        turn_state=scene.turn_state,
+        turn_state=delay_states(scene.turn_state),
         event=scene.event,
     )
     layout = Layout(Task.DIALOGUE, model.num_codebooks)

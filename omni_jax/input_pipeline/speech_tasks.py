@@ -21,7 +21,7 @@ from omni_jax.input_pipeline.monologue import (
     write_turn,
 )
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes
+from omni_jax.input_pipeline.timeline import Example, Frames, Layout, delay_codes, delay_states
 from omni_jax.input_pipeline.tokenizer import Tokenizer
 from omni_jax.types import FRAME_RATE_HZ, MEL_FRAMES_PER_SLOT, Control, Modality, TurnState
 
@@ -87,7 +87,7 @@ def frame_asr_example(
     speaking = np.flatnonzero(voiced)
     state = np.full(num_frames, TurnState.IDLE, np.int32)
     state[speaking[0] : speaking[-1] + 1] = TurnState.TURN
-    frames = Frames(text, text_weights(text), user_vad=voiced, turn_state=state)
+    frames = Frames(text, text_weights(text), user_vad=voiced, turn_state=delay_states(state))
     prompt = [Control.FRAME_ASR, *tokenizer.encode(ASR_DELAYS[delay_frames])]
     return Layout(Task.FRAME_ASR, num_codebooks).text(prompt).frames(frames, mel).finish(labels)
 

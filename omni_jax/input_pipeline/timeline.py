@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, Control, Event, Modality
+from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, TURN_DELAY_FRAMES, Control, Event, Modality
 
 Array = np.ndarray
 
@@ -105,6 +105,11 @@ def delay_codes(codes: Int[Array, "F Q"], delay: int) -> Int[Array, "F Q"]:
         delayed[:, 1:] = ABSENT
         delayed[delay:, 1:] = codes[:-delay, 1:]
     return delayed
+
+
+def delay_states(states: Int[Array, "F"]) -> Int[Array, "F"]:
+    """The TurnState that TurnHead is to name in each frame; ABSENT before the first one is known, cut at the last."""
+    return np.concatenate([np.full(TURN_DELAY_FRAMES, ABSENT, states.dtype), states])[: len(states)]
 
 
 class Layout:

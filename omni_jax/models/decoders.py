@@ -126,7 +126,7 @@ class DepthTransformer(nnx.Module):
 
 
 class TurnHead(nnx.Module):
-    """Auxiliary: the user's voice activity and turn state in the frame that was just heard."""
+    """Auxiliary: the user's voice activity in the frame that was just heard, and the turn state two frames before."""
 
     def __init__(self, embed_dim: int, rngs: nnx.Rngs):
         self.hidden = Linear(embed_dim, embed_dim // 2, ("embed", "mlp"), rngs, bias=True)

@@ -61,7 +61,7 @@ class StepOutput(NamedTuple):
 
     text: Int[Array, "B"]
     codes: Int[Array, "B Q"]  # as emitted: acoustic codebooks belong to `acoustic_delay` frames before codebook 0's
-    turn_logits: Float[Array, "B R"]
+    turn_logits: Float[Array, "B R"]  # of the frame TURN_DELAY_FRAMES before this one
     vad_logits: Float[Array, "B"]
 
 

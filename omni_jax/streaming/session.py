@@ -24,7 +24,7 @@ class FrameResult(NamedTuple):
     control: str | None  # name of the control token, None for a word piece
     samples: Float[np.ndarray, " N"]  # 1,920 at 24 kHz, `acoustic_delay` frames behind the text
     vad: float  # probability that the user speaks
-    turn_state: TurnState  # most likely state of the user
+    turn_state: TurnState  # most likely state of the user, TURN_DELAY_FRAMES before
     seconds: float  # wall time of this frame's computation
 
 

@@ -51,7 +51,7 @@ class TickOutput(NamedTuple):
     codes: Int[Array, "B Q"]  # one whole frame, undelayed: what `samples` was decoded from
     samples: Float[Array, "B N"]  # 1,920 at 24 kHz
     vad: Float[Array, " B"]  # probability that the user speaks in this frame
-    turn: Float[Array, "B R"]  # probabilities of TurnState
+    turn: Float[Array, "B R"]  # probabilities of TurnState, TURN_DELAY_FRAMES before
 
 
 def init_tick(

@@ -31,6 +31,17 @@ def test_an_end_that_is_late_by_more_than_240_ms_or_comes_twice_is_wrong():
     assert values == pytest.approx([1.0, 1.0, 0.0, 2 / 3])
 
 
+def test_an_end_counts_when_it_is_named():
+    """Two frames late as always, and one or two more."""
+    states = example().states
+    one_more, two_more = states.copy(), states.copy()
+    one_more[50], two_more[50:52] = TURN, TURN
+    late = [example(predicted)._replace(late_frames=2) for predicted in (one_more, two_more)]
+    assert [turn_ends([dialogue])["turn_end_f1_240ms"] for dialogue in late] == [1.0, 0.0]
+    floors = [turn_ends([dialogue])["turn_end_f1_240ms_floor"] for dialogue in (late[0], example())]
+    assert floors[0] == floors[1]  # a threshold on the energy does not wait
+
+
 def test_a_threshold_takes_pauses_and_murmurs_for_ends():
     assert turn_ends([example()])["turn_end_f1_240ms_floor"] == pytest.approx(2 / (1 + 3))
 

@@ -16,7 +16,7 @@ from omni_jax.input_pipeline.monologue import (
     write_turn,
 )
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.input_pipeline.timeline import Frames, Layout, delay_codes
+from omni_jax.input_pipeline.timeline import Frames, Layout, delay_codes, delay_states
 from omni_jax.types import ABSENT, Control, Modality
 
 Q = 3
@@ -60,6 +60,12 @@ def test_delay_counts_frames_and_spares_the_first_codebook():
     np.testing.assert_array_equal(delayed[:, 0], codes[:, 0])
     np.testing.assert_array_equal(delayed[2:, 1:], codes[:2, 1:])
     assert (delayed[:2, 1:] == ABSENT).all()
+
+
+def test_a_state_is_to_be_named_two_frames_later():
+    states = np.array([0, 1, 1, 3], np.int32)
+    np.testing.assert_array_equal(delay_states(states), [ABSENT, ABSENT, 0, 1])
+    np.testing.assert_array_equal(delay_states(states[:1]), [ABSENT])
 
 
 def test_a_picture_takes_one_step_of_time():
