@@ -89,7 +89,7 @@ def _run_call(flags: argparse.Namespace, bundle: Bundle, recording: Recording, p
 
 
 def _print_frame(index: int, result: FrameResult, previous: FrameResult | None) -> None:
-    """A new line, with the time, for each change of what the user does or of what the model does; else text only."""
+    """A new line, with the time, for each change of what the user is said to do, or the model does; else text only."""
     user, model = result.turn_state.name.lower(), _activity(result)
     if previous is None or user != previous.turn_state.name.lower() or model != _activity(previous):
         print(f"\n{(index + 1) / FRAME_RATE_HZ:7.2f} s  user {user:<11}  model {model:<11} ", end="")

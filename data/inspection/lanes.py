@@ -11,7 +11,7 @@ import numpy as np
 from data.inspection.shown import Shown
 from omni_jax.report.strip import CONTROL_COLOURS, WORD_COLOUR
 from omni_jax.report.style import BAD, GOOD, INK, MUTED, STATE_COLOURS, USER
-from omni_jax.types import ABSENT, Control, Event, Modality, TurnState
+from omni_jax.types import ABSENT, TURN_DELAY_FRAMES, Control, Event, Modality, TurnState
 
 COLUMN, LANE, GAP, LABEL = 9, 15, 4, 88
 MODALITY_COLOURS = {
@@ -39,7 +39,7 @@ def timeline_svg(example: Shown, piece: Piece) -> str:
     if (fields["codes"] != ABSENT).any():
         lanes.append(("codes loss", _bars(fields["codes_weight"].max(axis=-1), CODES_COLOUR)))
     if (fields["turn_state"] != ABSENT).any():
-        lanes.append(("user", _runs(fields["turn_state"], _state)))
+        lanes.append((f"user, {TURN_DELAY_FRAMES} late", _runs(fields["turn_state"], _state)))
     if (fields["user_vad"] != ABSENT).any():
         lanes.append(("voice", _runs(fields["user_vad"], lambda v: (USER if v > 0 else "#eef1f4", f"voice {v}"))))
     if fields["event"].any():

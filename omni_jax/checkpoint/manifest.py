@@ -13,8 +13,8 @@ from omni_jax.config import Config
 from omni_jax.config_dict import from_dict, to_dict
 from omni_jax.errors import UserError
 
-LAYOUT_VERSION = 2  # raised when the items, the parameter paths or the manifest's keys change
-_READABLE_VERSIONS = (1, 2)  # the parameters of layout 1 are the same; its optimizer state is not
+LAYOUT_VERSION = 3  # raised when the items, the parameter paths, the manifest's keys or what is learned change
+_READABLE_VERSIONS = (1, 2, 3)  # parameters are the same; of 1 the optimizer's state is not, of 2 TurnHead's targets
 
 # A run may go on with another value of these: they change neither the parameters nor what a step computes, but for
 # training.steps, which moves the end of the learning rate's decay. Other data are told by the loader's state.

@@ -35,4 +35,4 @@ class Reply(NamedTuple):
     text_ids: Int[np.ndarray, " T"]  # the text stream, control tokens included
     text: str  # its words
     heard_wav: Float[np.ndarray, " N"]  # 24 kHz on the call's clock: 80 ms of silence, then every frame's output
-    turn: Float[np.ndarray, "T R"]  # probabilities of TurnState
+    turn: Float[np.ndarray, "T R"]  # probabilities of TurnState, TURN_DELAY_FRAMES before

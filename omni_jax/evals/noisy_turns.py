@@ -33,9 +33,10 @@ def noisy_turns(materials: Materials, params: Any, count: int, seed: int) -> lis
     predicted = _predict(materials, params, [example for example, _ in found])
     examples = []
     for index, ((example, wav), guess) in enumerate(zip(found, predicted, strict=True)):
-        states = example.fields["turn_state"]
-        heard = states != ABSENT
-        examples.append(TurnExample(wav, states[heard], guess[heard], {"dialogue": str(index)}, TURN_DELAY_FRAMES))
+        # Named two frames late, of the frames from the first on.
+        named = np.flatnonzero(example.fields["turn_state"] != ABSENT)[TURN_DELAY_FRAMES:]
+        states = example.fields["turn_state"][named]
+        examples.append(TurnExample(wav, states, guess[named], {"dialogue": str(index)}, TURN_DELAY_FRAMES))
     return examples
 
 

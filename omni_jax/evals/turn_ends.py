@@ -19,9 +19,8 @@ Counts = tuple[int, int, int]  # matched, true, predicted
 def turn_ends(examples: Sequence[TurnExample]) -> dict[str, Any]:
     """`turn_end_f1_240ms`: F1 of the ends of turns, each matched with at most one predicted end within 240 ms.
 
-    A turn ends in the first IDLE frame after TURN or PAUSE; it is predicted when it is named, `late_frames` after
-    that frame. Floor: a threshold on the energy of a frame, the one that
-    is best in hindsight.
+    A turn ends in the first IDLE frame after TURN or PAUSE; it is predicted when it is named, `late_frames` after that
+    frame. Floor: a threshold on the energy of a frame, the one that is best in hindsight.
     """
     counts = np.array([_counts(e) for e in examples]).reshape(-1, 3)
     floor = max(_total_f1(by_energy(examples, threshold)) for threshold in THRESHOLDS_DBFS) if examples else None

@@ -22,7 +22,7 @@ class TurnExample(NamedTuple):
     """One dialogue in noise."""
 
     user_wav: Float[np.ndarray, " N"]  # 16 kHz
-    states: Int[np.ndarray, " T"]  # TurnState or ABSENT
+    states: Int[np.ndarray, " T"]  # TurnState of the recording's frames from the first on, or ABSENT
     predicted: Int[np.ndarray, " T"]
     factors: dict[str, str]
     late_frames: int = 0  # after a frame, when its state is predicted

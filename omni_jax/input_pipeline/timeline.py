@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from omni_jax.input_pipeline.tasks import Task
-from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, TURN_DELAY_FRAMES, Control, Event, Modality
+from omni_jax.types import ABSENT, MEL_FRAMES_PER_SLOT, TURN_DELAY_FRAMES, Control, Event, Modality, TurnState
 
 Array = np.ndarray
 
@@ -108,8 +108,8 @@ def delay_codes(codes: Int[Array, "F Q"], delay: int) -> Int[Array, "F Q"]:
 
 
 def delay_states(states: Int[Array, "F"]) -> Int[Array, "F"]:
-    """The TurnState that TurnHead is to name in each frame; ABSENT before the first one is known, cut at the last."""
-    return np.concatenate([np.full(TURN_DELAY_FRAMES, ABSENT, states.dtype), states])[: len(states)]
+    """The TurnState that TurnHead is to name in each frame; IDLE before the first, cut at the last."""
+    return np.concatenate([np.full(TURN_DELAY_FRAMES, TurnState.IDLE, states.dtype), states])[: len(states)]
 
 
 class Layout:

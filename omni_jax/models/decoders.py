@@ -126,7 +126,7 @@ class DepthTransformer(nnx.Module):
 
 
 class TurnHead(nnx.Module):
-    """Auxiliary: the user's voice activity in the frame that was just heard, and the turn state two frames before."""
+    """Auxiliary: the user's voice activity in the frame just heard, and the turn state TURN_DELAY_FRAMES before."""
 
     def __init__(self, embed_dim: int, rngs: nnx.Rngs):
         self.hidden = Linear(embed_dim, embed_dim // 2, ("embed", "mlp"), rngs, bias=True)

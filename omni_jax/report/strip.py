@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from omni_jax.report.scene_files import SceneFiles
 from omni_jax.report.style import INK, LINE, MUTED, OWN, STATE_COLOURS, USER, as_svg, bare
-from omni_jax.types import FRAME_RATE_HZ, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ, TurnState
+from omni_jax.types import FRAME_RATE_HZ, LISTEN_SAMPLE_RATE_HZ, SPEECH_SAMPLE_RATE_HZ, TURN_DELAY_FRAMES, TurnState
 
 TEXT_LANES = 3
 POINTS_A_SECOND = 100
@@ -73,7 +73,8 @@ def _wave(axes: Axes, wav: Float[np.ndarray, " N"], rate_hz: int, colour: str, t
 
 
 def _states(axes: Axes, turn: Float[np.ndarray, "T R"]) -> None:
-    _colour_frames(axes, [STATE_COLOURS[state] for state in turn.argmax(1)])
+    """Each state at its own frame, not at that in which it was named."""
+    _colour_frames(axes, [STATE_COLOURS[state] for state in turn[TURN_DELAY_FRAMES:].argmax(1)])
     _row(axes, "heard as")
 
 

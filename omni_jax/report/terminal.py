@@ -13,7 +13,7 @@ from rich.text import Text
 from omni_jax.report.strip import CONTROL_COLOURS, WORD_COLOUR
 from omni_jax.report.style import STATE_COLOURS
 from omni_jax.streaming.session import FrameResult
-from omni_jax.types import TurnState
+from omni_jax.types import TURN_DELAY_FRAMES, TurnState
 
 PICTURE_COLUMNS = 32
 STATE_SIGNS = dict(zip(TurnState, "·▂:~!?", strict=True))  # told apart without colours, too
@@ -38,7 +38,7 @@ def picture_blocks(picture: Float[np.ndarray, "H W 3"]) -> Text:
 def state_strip(results: Sequence[FrameResult]) -> Text:
     """One sign for each 80 ms: what the model takes the user to do, and below it what the model does."""
     text = Text("user   ")
-    for result in results:
+    for result in results[TURN_DELAY_FRAMES:]:  # each state at its own frame
         text.append(STATE_SIGNS[result.turn_state], Style(bgcolor=STATE_COLOURS[result.turn_state], color="#22303c"))
     text.append("\nmodel  ")
     for result in results:

@@ -16,7 +16,6 @@ from omni_jax.parallel.heartbeat import Heartbeat
 EXIT_STALLED = 75  # EX_TEMPFAIL: launchers start again
 STARTUP_FACTOR = 4.0  # the first step waits for the compiler
 _POLL_S = 0.5
-_STOOD_STILL_S = 5.0  # between two polls: nothing ran, the watchdog neither
 
 
 class Watchdog:
@@ -29,7 +28,7 @@ class Watchdog:
         self._path = workdir / f"stall.{jax.process_index()}.txt"
         self._timeout_s = timeout_s
         self._limit_s = timeout_s * STARTUP_FACTOR
-        self._last, self._doing = time.monotonic(), "starting"
+        self._beats, self._doing = 0, "starting"
         self._ended = threading.Event()
         self._heartbeat = Heartbeat()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -48,15 +47,16 @@ class Watchdog:
     def beat(self, doing: str, first: bool = False) -> None:
         """Life was seen. `doing` names what comes next; `first`: it may take as long as a compilation."""
         self._limit_s = self._timeout_s * (STARTUP_FACTOR if first else 1.0)
-        self._last, self._doing = time.monotonic(), doing
+        self._beats, self._doing = self._beats + 1, doing
 
     def _watch(self) -> None:
-        polled = time.monotonic()
+        polled, beats, waited_s = time.monotonic(), self._beats, 0.0
         while not self._ended.wait(_POLL_S):
             before, polled = polled, time.monotonic()
-            if polled - before > _STOOD_STILL_S:
-                self._last = polled  # Ctrl-Z and fg, or a suspended machine: the run has lost nothing
-            if time.monotonic() - self._last > self._limit_s:
+            # While the process is stopped (Ctrl-Z, a paused container), nothing could beat: it counts as two polls.
+            waited_s = waited_s + min(polled - before, 2 * _POLL_S) if beats == self._beats else 0.0
+            beats = self._beats
+            if waited_s > self._limit_s:
                 self.abort(f"no progress for {self._limit_s:.0f} s while {self._doing}")
 
     def abort(self, reason: str) -> None:

@@ -12,16 +12,22 @@ from small_run import small_run
 from omni_jax import evaluate as evaluate_module
 from omni_jax.config import EvalConfig
 from omni_jax.errors import UserError, run_main
+from omni_jax.evals import noisy_turns
 from omni_jax.evals import run as evaluation
 from omni_jax.evals.held_out import load_held_out, pause_calls, picture_calls, silent_calls
 from omni_jax.evals.rollout import run_calls, sampling
 from omni_jax.evals.second_sounds import HARMLESS, harmless_calls, interruption_calls
+from omni_jax.evals.turn_ends import turn_ends
+from omni_jax.evals.turns import turn_states
 from omni_jax.evaluate import evaluate, main
 from omni_jax.export.bundle import load_bundle
+from omni_jax.input_pipeline.dialogue import play
 from omni_jax.input_pipeline.materials import load_materials
 from omni_jax.models.omni_streaming import Sampling
 from omni_jax.report.marks import MARKS
 from omni_jax.report.write import write_report
+from omni_jax.training.speech_codes import load_or_build_code_cache
+from omni_jax.types import TURN_DELAY_FRAMES
 
 SMALL = EvalConfig(
     rows=2,
@@ -48,6 +54,31 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def held(workdir):
     return load_held_out(load_materials(load_bundle(workdir).config, "test"), SMALL.call_frames)
+
+
+def test_states_named_two_frames_late_are_compared_with_those_of_the_recording(workdir, monkeypatch):
+    bundle, scenes = load_bundle(workdir), []
+    codes = load_or_build_code_cache(bundle.config, bundle.codec_params, workdir / "duplex")
+    materials = load_materials(bundle.config, "test", codes, workdir / "duplex")
+
+    def played(*arguments):
+        picture, scene = play(*arguments)
+        scenes.append(scene)
+        return picture, scene
+
+    monkeypatch.setattr(noisy_turns, "play", played)
+    monkeypatch.setattr(noisy_turns, "_predict", lambda materials, params, examples: [_named(e) for e in examples])
+    dialogues = noisy_turns.noisy_turns(materials, bundle.params, 2, seed=0)
+    for dialogue, scene in zip(dialogues, scenes, strict=True):
+        np.testing.assert_array_equal(dialogue.states, scene.turn_state[:-TURN_DELAY_FRAMES])
+    metrics = turn_states(dialogues)[0] | turn_ends(dialogues)
+    assert metrics["turn_f1"] == metrics["turn_end_f1_240ms"] == 1.0
+    later = turn_ends([d._replace(late_frames=d.late_frames + 2) for d in dialogues])
+    assert later["turn_end_f1_240ms"] == 0.0
+
+
+def _named(example):
+    return example.fields["turn_state"]
 
 
 def test_calls_hold_what_is_said_in_a_quiet_room(held):

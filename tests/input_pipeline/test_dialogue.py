@@ -12,6 +12,7 @@ from omni_jax.input_pipeline.corpus import Span
 from omni_jax.input_pipeline.dialogue import (
     dialogue_example,
     draw_turn,
+    lay_out,
     max_frames,
     place_answer,
     play,
@@ -87,6 +88,14 @@ def test_the_assistant_listens_until_it_is_asked_and_in_pauses(scenes):
         np.testing.assert_array_equal(np.flatnonzero(scene.event == Event.PAUSE), starts)
         assert all(scene.decision[start : start + min(DECISION_FRAMES, 3)].all() for start in starts)
     assert paused >= 0.15 * len(scenes)
+
+
+def test_the_users_state_is_to_be_named_two_frames_late_and_voice_at_once(materials, scenes):
+    scene = scenes[0]
+    example = lay_out(materials, scene, np.zeros((8 * scene.num_frames, 80), np.float32))
+    state, vad = (example.fields[name][-scene.num_frames :] for name in ("turn_state", "user_vad"))
+    np.testing.assert_array_equal(state, [TurnState.IDLE, TurnState.IDLE, *scene.turn_state[:-2]])
+    np.testing.assert_array_equal(vad, scene.user_vad)
 
 
 def test_everything_that_can_happen_happens(scenes):
