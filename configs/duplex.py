@@ -4,7 +4,8 @@ python -m omni_jax.train --config=configs/duplex.py:tiny --workdir=runs/duplex \
     --config.training.init_from=runs/align --config.training.codec_from=runs/codec
 
 Hardware: 2 CPU cores, 7 minutes for `tiny`; `small` is for one GPU and has not been trained yet.
-Expected: monologue 3.9 -> 0.35, semantic 5.4 -> 0.8 (own codes unreliable), phones 1.5 -> 0.5, turn state 0.9 -> 0.26.
+Expected: monologue 3.9 -> 0.35, semantic 5.4 -> 0.8 (own codes unreliable), phones 1.5 -> 0.5; turn state 0.9 -> 0.26
+when it was named at once.
 """
 
 from ml_collections import ConfigDict
