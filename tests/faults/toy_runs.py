@@ -63,7 +63,11 @@ def data_workers(process):
     """Pids of the processes that multiprocessing has spawned, its resource tracker left out."""
     found = []
     for path in Path(f"/proc/{process.pid}/task").glob("*/children"):
-        for pid in path.read_text().split():
+        try:
+            children = path.read_text().split()
+        except OSError:  # the thread has ended since it was listed
+            continue
+        for pid in children:
             if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():
                 found.append(int(pid))
     return found
