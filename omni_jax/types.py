@@ -157,7 +157,7 @@ class ModelOutput(NamedTuple):
     semantic_hidden: Float[Array, "B T W"] | None  # codebook 0 at every position; None without speech
     codes_hidden: Float[Array, "B Ns Q1 W"] | None  # codebooks 1 to Q - 1 at `speech_index`
     vad_logits: Float[Array, "B T"] | None  # None in a model of text alone
-    turn_logits: Float[Array, "B T R"] | None  # R = len(TurnState)
+    turn_logits: Float[Array, "B T R"] | None  # R = len(TurnState); TURN_DELAY_FRAMES before
     ctc_logits: Float[Array, "G W U"] | None  # W = A * ctc_subframes
     phone_logits: Float[Array, "G A4 K"] | None
     word_logits: Float[Array, "G A V"] | None

@@ -41,7 +41,7 @@ class BatchFrames(NamedTuple):
     codes: Int[np.ndarray, "T B Q"]  # the frame that `samples` was decoded from
     samples: Float[np.ndarray, "T B N"]  # 1,920 at 24 kHz
     vad: Float[np.ndarray, "T B"]
-    turn: Float[np.ndarray, "T B R"]
+    turn: Float[np.ndarray, "T B R"]  # probabilities of TurnState, TURN_DELAY_FRAMES before
     seconds: float  # wall time of the whole computation
 
     def speech(self, row: int) -> Float[np.ndarray, " N"]:

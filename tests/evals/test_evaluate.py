@@ -67,7 +67,7 @@ def test_states_named_two_frames_late_are_compared_with_those_of_the_recording(w
         return picture, scene
 
     monkeypatch.setattr(noisy_turns, "play", played)
-    monkeypatch.setattr(noisy_turns, "_predict", lambda materials, params, examples: [_named(e) for e in examples])
+    monkeypatch.setattr(noisy_turns, "_predict", lambda *given: [e.fields["turn_state"] for e in given[-1]])
     dialogues = noisy_turns.noisy_turns(materials, bundle.params, 2, seed=0)
     for dialogue, scene in zip(dialogues, scenes, strict=True):
         np.testing.assert_array_equal(dialogue.states, scene.turn_state[:-TURN_DELAY_FRAMES])
@@ -75,10 +75,6 @@ def test_states_named_two_frames_late_are_compared_with_those_of_the_recording(w
     assert metrics["turn_f1"] == metrics["turn_end_f1_240ms"] == 1.0
     later = turn_ends([d._replace(late_frames=d.late_frames + 2) for d in dialogues])
     assert later["turn_end_f1_240ms"] == 0.0
-
-
-def _named(example):
-    return example.fields["turn_state"]
 
 
 def test_calls_hold_what_is_said_in_a_quiet_room(held):
